@@ -36,6 +36,7 @@ class Journal:
 # %% ../../nbs/51a_trainer.ipynb #420eb0f9
 CHILD_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0",
+    "MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "16777216",
     "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled", "PYTHONUNBUFFERED": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
 }
@@ -77,8 +78,8 @@ def _load_model(job: dict[str, Any]) -> tuple[Any, Any]:
     import torch
     recipe, on_gpu = job["recipe"], torch.cuda.is_available()
     model, tokenizer = FastLanguageModel.from_pretrained(
-        job["weights"], max_seq_length=job["max_length"], load_in_4bit=False,
-        dtype=torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported() else None)
+        job["weights"], max_seq_length=job["max_length"], load_in_4bit=False, dtype=None,
+        **({} if on_gpu else {"attn_implementation": "eager"}))
     lora = recipe["lora"]
     model = FastLanguageModel.get_peft_model(
         model, r=lora["rank"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"],
