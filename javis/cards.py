@@ -34,7 +34,7 @@ def _lengths(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 # %% ../nbs/41a_cards.ipynb #af4b1c31
 def _difference(
     now: Mapping[str, list[dict[str, Any]]],  # rows by split
-    before: Mapping[str, list[dict[str, Any]]],  # the same of the version before; {} if there is none
+    before: Mapping[str, list[dict[str, Any]]],  # those of the version before; {}: there is none
 ) -> dict[str, int]:
     "What is new, counted by request."
     def known(splits: Mapping[str, list[dict[str, Any]]]) -> dict[str, tuple[str, str]]:
@@ -118,7 +118,7 @@ def _heldout_section(report: HeldOut) -> list[str]:
 
 # %% ../nbs/41a_cards.ipynb #e802214c
 def dataset_card(
-    manifest: Mapping[str, Any],  # version, sha256, created, parent, purpose, licence, guideline_sha256
+    manifest: Mapping[str, Any],  # version, sha256, created, parent, purpose, licence ...
     figures: Mapping[str, Any],  # from `dataset_figures`
     report: HeldOut,
 ) -> str:  # Markdown

@@ -20,19 +20,23 @@ import typer
 from typer.core import TyperGroup
 
 # %% ../nbs/90_cli.ipynb #a429158d
+_HEADINGS = _TALK, _TEACH, _GROW, _PROJECT = "Talk", "Teach", "Grow", "This project"
+
+# %% ../nbs/90_cli.ipynb #358ebed1
 class _Sections(TyperGroup):
     "A group of commands whose help lists them under the headings of their panels."
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        sections: dict[str, list[tuple[str, str]]] = {}
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in _HEADINGS}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)
-            heading = getattr(command, "rich_help_panel", None)
+            heading = command.rich_help_panel
             heading = heading if isinstance(heading, str) else "Commands"
-            sections.setdefault(heading, []).append((name, command.get_short_help_str(60)))
+            sections.setdefault(heading, []).append((name, command.get_short_help_str(66)))
         for heading, rows in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(rows)
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 # %% ../nbs/90_cli.ipynb #ef48151d
 def _group(**options: Any) -> typer.Typer:
@@ -41,8 +45,7 @@ def _group(**options: Any) -> typer.Typer:
                        pretty_exceptions_enable=False, **options)
 
 # %% ../nbs/90_cli.ipynb #dd6cc3f6
-app = _group(add_completion=True)
-_TALK, _TEACH, _GROW, _PROJECT = "Talk", "Teach", "Grow", "This project"
+app = _group(context_settings={"help_option_names": ["-h", "--help"]})
 
 # %% ../nbs/90_cli.ipynb #2618a82e
 _given: dict[str, Any] = {"overrides": {}, "debug": False}
@@ -124,7 +127,7 @@ def ask(
     \b
     javis ask "Show the first 20 lines of src/main.py"
     git diff | javis ask "Review this"
-    javis ask --json "Where is the log?" | jq -r 'select(.event == "finished").answer.text'
+    javis ask --json "Where is the log?" | jq -r .answer.text
     """
     from javis.verbs.talk import ask as run
     settings = _settings(tools__mode="chat" if no_tools else None)
@@ -134,7 +137,7 @@ def ask(
 # %% ../nbs/90_cli.ipynb #62067f8c
 @app.command(rich_help_panel=_TALK)
 def chat(model: _Model = None, adapter: _Adapter = None, no_tools: _NoTools = False) -> None:
-    """Hold a conversation, and judge answers on the way (/good, /bad, /fix).
+    """Hold a conversation, and judge its answers on the way.
 
     \b
     javis chat
@@ -458,7 +461,7 @@ def demo(
     again: Annotated[bool, typer.Option("--again", help="Train and measure anew.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Walk the whole loop once: chat, correct, curate, train, compare, promote.
+    """Walk the whole loop once, from a chat to a better model.
 
     \b
     javis demo
@@ -520,7 +523,7 @@ def config_show(
     key: Annotated[Optional[str], typer.Argument(help="Only keys that begin so.")] = None,
     as_json: _Json = False,
 ) -> None:
-    """Print every setting, its value and who set it; keys are masked.
+    """Print every setting, its value, and who set it.
 
     \b
     javis config show generation
@@ -542,7 +545,7 @@ def config_path(as_json: _Json = False) -> None:
 # %% ../nbs/90_cli.ipynb #c9481e1d
 @config.command("check")
 def config_check() -> None:
-    """Read every file in configs/, and say what is wrong with them.
+    """Read every file in configs/, and say what is wrong there.
 
     \b
     javis config check

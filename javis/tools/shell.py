@@ -174,6 +174,7 @@ def run_shell(
     reader.join(1)
     output = tape.text().rstrip("\n")
     if why:
-        raise ToolError(f"{why}. " + (f"Until then:\n{output}" if output else "It printed nothing."))
+        said = f"Until then:\n{output}" if output else "It printed nothing."
+        raise ToolError(f"{why}. {said}")
     behind = f", {left} left in the background ended" if left else ""
     return f"{output}\n[{_exit_text(process.returncode)}{behind}]".lstrip("\n")

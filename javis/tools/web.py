@@ -185,8 +185,9 @@ def download(
 _UNSEEN = {"script", "style", "noscript", "template", "svg", "iframe", "nav", "select"}
 _BREAKS = {"p", "div", "br", "tr", "table", "section", "article", "main", "header", "footer", "ul",
            "ol", "dl", "dt", "dd", "pre", "blockquote", "figure", "form", "hr"}
-_STARTS = {f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)}
-_STARTS |= {"li": "\n- ", "td": " | ", "th": " | "}
+_HEADINGS = {f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)}
+_STARTS = _HEADINGS | dict.fromkeys(_BREAKS, "\n") | {"li": "\n- ", "td": " | ", "th": " | "}
+_ENDS = _HEADINGS.keys() | _BREAKS
 
 # %% ../../nbs/14_tools_web.ipynb #8770ad1d
 class _Reader(HTMLParser):
@@ -204,14 +205,14 @@ class _Reader(HTMLParser):
             self.unseen.clear()
         if tag in _UNSEEN and len(self.unseen) < 50:
             self.unseen.append(tag)
-        self.parts.append(_STARTS.get(tag, "\n" if tag in _BREAKS else ""))
+        self.parts.append(_STARTS.get(tag, ""))
 
     def handle_endtag(self, tag: str) -> None:
         if tag == self.inside:
             self.inside = ""
         if tag in self.unseen:
             del self.unseen[self.unseen.index(tag):]
-        self.parts.append("\n" if tag in _BREAKS or tag in _STARTS else "")
+        self.parts.append("\n" if tag in _ENDS else "")
 
     def handle_data(self, data: str) -> None:
         if time.monotonic() > self.deadline:
@@ -263,14 +264,14 @@ def fetch_url(
 # %% ../../nbs/14_tools_web.ipynb #2e53f849
 def _ddgs(query: str, limit: int) -> list[dict[str, str]]:
     "Ask the `ddgs` library; each result has a title, an href and a body."
-    ddgs = need("ddgs", "web")
+    ddgs, errors = need("ddgs", "web"), need("ddgs.exceptions", "web")
     try:
         return ddgs.DDGS(timeout=10).text(query, max_results=limit)
-    except ddgs.exceptions.RatelimitException:
+    except errors.RatelimitException:
         raise ToolError("the search services refuse for now: rate limited, try later") from None
-    except ddgs.exceptions.TimeoutException:
+    except errors.TimeoutException:
         raise ToolError("the search services did not answer in time: try later") from None
-    except ddgs.exceptions.DDGSException as error:
+    except errors.DDGSException as error:
         if "No results" in str(error):
             return []
         raise ToolError(f"the search failed: {error}") from None

@@ -15,6 +15,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,8 @@ from javis.comparison import Comparison, compare
 from javis.config import ConfigError, JavisError, Settings, sha256
 from javis.datasets import load_dataset
 from javis.evaluation import (
-    PART_LABELS, BadResults, Evaluation, Result, Suite, engine_asker, load_evaluation, load_suite,
-    run_suite)
+    PART_LABELS, BadResults, Evaluation, Result, Suite, conditions, engine_asker, load_evaluation,
+    load_suite, run_suite)
 from javis.gate import Gate, gate
 from javis.registry import Registry, Version
 from javis.terminal import clock, line, note, print_json, progress, say, table
@@ -197,15 +198,8 @@ def _tell_run(run: Run, version: Version, watch: Watch, as_json: bool) -> None:
 # %% [markdown]
 # ## Measuring
 #
-# An evaluation is kept by the name of who answered. It counts as done when the suite, the prompt,
-# the tools and the adapter are still the same.
-
-# %%
-#| export
-def evaluation_folder(settings: Settings, suite: str, who: str) -> Path:
-    "Where the evaluation of a model by a suite is kept."
-    return settings.paths.runs / "evaluations" / suite / who
-
+# Evaluations are kept beside each other, those of `javis demo` too. One counts as done when the
+# requests, the words before them, the tools, the model and the adapter are still the same.
 
 # %%
 #| export
@@ -242,17 +236,15 @@ def known_evaluation(
     toolbox: Toolbox,
 ) -> Evaluation | None:
     "The evaluation that is kept, if it was made under the conditions of today."
-    name = version.name if version else "base"
-    try:
-        found = load_evaluation(evaluation_folder(settings, suite.name, name))
-    except BadResults:
-        return None
-    now = {"suite_sha256": suite.sha256, "cases_sha256": suite.cases_sha256,
-           "system_sha256": sha256(system_for(settings, toolbox)),
-           "tools_sha256": sha256(json.dumps(toolbox.schemas(), sort_keys=True)),
+    asked = conditions(suite, system_for(settings, toolbox), toolbox)
+    now = {"fingerprint": asked["fingerprint"], "model": model_name(settings), "complete": True,
            "adapter_sha256": sha256(version.gguf) if version else None}
-    same = all(found.about.get(key) == value for key, value in now.items())
-    return found if same and not found.errors else None
+    for path in (settings.paths.cache / "evaluations").glob("*/summary.json"):
+        with suppress(OSError, ValueError, BadResults):
+            summary = json.loads(path.read_text(encoding="utf-8"))
+            if all(summary.get(key) == value for key, value in now.items()):
+                return load_evaluation(path.parent)
+    return None
 
 
 # %% [markdown]
@@ -280,7 +272,9 @@ def evaluate(
     found = asyncio.run(run_suite(
         suite, engine_asker(engine, name, suite.sampling), system=system_for(settings, toolbox),
         toolbox=toolbox, progress=told, about={"run_id": version.run_id} if version else None))
-    found.save(evaluation_folder(settings, suite.name, name or "base"))
+    key = json.dumps([found.about["fingerprint"], found.about["model"], name,
+                      found.about["adapter_sha256"]])
+    found.save(settings.paths.cache / "evaluations" / sha256(key)[:16])
     return found
 
 
@@ -342,7 +336,6 @@ def _tell_evaluation(settings: Settings, suite: Suite, who: str, found: Evaluati
         note(f"To compare it with what serves: javis eval {rival}, then this again")
     elif other and who != "base":
         note(f"Next: javis models promote {who} --why '...'")
-    note(f"All answers: {evaluation_folder(settings, suite.name, who) / 'results.jsonl'}")
 
 
 # %%
@@ -367,43 +360,44 @@ def list_versions(settings: Settings, suite_name: str = "tools", as_json: bool =
     "Print all versions, and which one serves."
     registry = Registry(settings.paths.registry)
     names = {name: alias for alias, name in registry.aliases().items() if name}
-    rows = [_version_row(settings, suite_name, version, names.get(version.name, ""))
-            for version in registry.versions()]
-    base = _version_row(settings, suite_name, None,
-                        "" if "serving" in names.values() else "serving")
+    names["base"] = "" if "serving" in names.values() else "serving"
+    score = _scorer(settings, suite_name)
+    rows = [_version_row(version, names, score) for version in [None, *registry.versions()]]
     if as_json:
-        for row in [base, *rows]:
+        for row in rows:
             print_json(row)
         return
     table(["version", "is", "dataset", "right calls", "no calls", "trained"],
           [[row["version"], row["alias"], row["dataset"], row["call"], row["no_call"],
-            (row["created"] or "")[:10] or None] for row in [base, *rows]])
-    if not rows:
+            (row["created"] or "")[:10] or None] for row in rows])
+    if len(rows) == 1:
         note("No version is trained yet. Next: javis train")
 
 
 # %%
 #| export
-def _version_row(settings: Settings, suite_name: str, version: Version | None,
-                 alias: str) -> dict[str, Any]:
-    "What is known about a version, or about the base model."
-    name = version.name if version else "base"
-    row = {"version": name, "alias": alias, "dataset": version.dataset if version else None,
-           "run": version.run_id if version else None,
-           "created": version.created if version else None, "call": None, "no_call": None}
-    try:
-        found = load_evaluation(evaluation_folder(settings, suite_name, name))
-    except BadResults:
-        return row
-    return row | {part: _share(found, part) for part in ("call", "no_call")}
+def _scorer(settings: Settings, suite_name: str) -> Callable[..., dict[str, str | None]]:
+    "A function that gives the scores of a version, as far as it was measured."
+    nothing = {"call": None, "no_call": None}
+    if not (settings.paths.suites / f"{suite_name}.yaml").is_file():
+        return lambda version: nothing
+    suite, toolbox = find_suite(settings, suite_name), default_toolbox(settings)
+
+    def scores(version: Version | None) -> dict[str, str | None]:
+        found = known_evaluation(settings, suite, version, toolbox)
+        return {part: str(found.score(part)).partition(":")[0] for part in nothing} if found \
+            else nothing
+    return scores
 
 
 # %%
 #| export
-def _share(evaluation: Evaluation, part: str) -> str:
-    "Right of how many, shortly."
-    found = evaluation.summary[part]
-    return f"{found['right']} of {found['n']}"
+def _version_row(version: Version | None, names: dict[str, str],
+                 scores: Callable[..., dict[str, str | None]]) -> dict[str, Any]:
+    "What is known about a version, or about the base model."
+    name = version.name if version else "base"
+    row = {key: getattr(version, key, None) for key in ("dataset", "run_id", "created")}
+    return {"version": name, "alias": names.get(name, "")} | row | scores(version)
 
 
 # %%
@@ -415,14 +409,10 @@ with TemporaryDirectory() as folder:
 #| export
 def gate_for(settings: Settings, version: Version, suite_name: str) -> Gate | None:
     "What the evaluations say of a version against what serves; None where one is missing."
-    serving = Registry(settings.paths.registry).serving()
-    names = [serving.name if serving else "base", version.name]
-    try:
-        base, candidate = (load_evaluation(evaluation_folder(settings, suite_name, name))
-                           for name in names)
-    except BadResults:
-        return None
-    return gate(base.summary, candidate.summary)
+    serving, toolbox = Registry(settings.paths.registry).serving(), default_toolbox(settings)
+    suite = find_suite(settings, suite_name)
+    base, candidate = (known_evaluation(settings, suite, one, toolbox) for one in (serving, version))
+    return gate(base.summary, candidate.summary) if base and candidate else None
 
 
 # %%
