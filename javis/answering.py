@@ -23,14 +23,14 @@ from .context import Manifest, build_messages, estimate_tokens, prompt_name, sys
 from .events import (
     Answer, ApprovalNeeded, Cancelled, Failed, Finished, Started, ToolFinished, ToolProposed,
     ToolRun, ToolStarted, Warned)
+from .local import lora_scales
 from .prompts import Prompts
 from .records import Message
 from .store import Store
 from .stream import TextDelta
 from .tools.base import Toolbox, ToolError, ToolSyntaxError
 from .tools.policy import Policy
-from .turn import (
-    Control, Draft, Model, Stopped, Wish, check_adapter, connect, wishes_of)
+from .turn import Control, Draft, Model, Stopped, Wish, connect, wishes_of
 
 _log = logging.getLogger("javis.session")
 
@@ -52,7 +52,7 @@ class _Setup:
         follow_up: bool = True,  # False: end with the tool's result, without words about it
         client: ChatClient | None = None,  # stands in for the endpoint
     ):
-        "Raises `ConfigError` for an unknown endpoint, `UnknownAdapter` for an unknown adapter."
+        "Raises `ConfigError` for an unknown endpoint, `AdapterError` for an unknown adapter."
         self.settings, self.store, self.toolbox, self.policy = settings, store, toolbox, policy
         self.endpoint_name, self.endpoint = endpoint or settings.model, settings.endpoint(endpoint)
         self.adapter, self.adapters = adapter, dict(adapters or {})
@@ -60,8 +60,8 @@ class _Setup:
         self.prompts = prompts or Prompts.load(settings.paths.prompts)
         self._lock, self._control = threading.Lock(), None
         self._model = client and Model(client, adapter or self.endpoint.model)
-        if client is None:
-            check_adapter(self.endpoint, adapter, self.adapters)
+        if client is None and self.endpoint.kind == "local":
+            lora_scales(self.adapters, adapter)  # complains now rather than later
         store.recover()
         self.open_thread(thread_id)
 
@@ -195,7 +195,7 @@ class _Generating(_Saving):
 
     async def _listen(self, turn: Turn, draft: Draft, messages: list, extra: dict) -> None:
         "Read the stream into the draft."
-        if self._model is None:  # starting an engine takes a moment
+        if self._model is None or not self._model.ready:  # starting an engine takes a moment
             self._model = await asyncio.to_thread(
                 connect, self.endpoint, self.adapter, self.adapters)
         stream = self._model.client.stream(

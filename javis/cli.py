@@ -216,7 +216,7 @@ def feedback_correct(
 
     \b
     javis feedback correct last --text "The log is in logs/javis.log."
-    javis feedback correct last --tool read_file --arguments '{"path": "notes.txt"}'
+    javis feedback correct 4Q2K7M --tool read_file --arguments '{"path": "a.txt"}'
     """
     from javis.verbs.teach import arguments_of, correct_answer
     correct_answer(_settings(), answer, as_json, text=text, tool=tool, reason=reason,
@@ -575,9 +575,14 @@ def _complain(error: Exception) -> int:
 def _tell(message: str, status: int) -> int:
     "Print a message about an error, without terminal codes; gives the status back."
     shown = "".join(one if one in "\n\t" or one.isprintable() else "\ufffd" for one in message)
-    red, plain = ("\033[31m", "\033[0m") if sys.stderr.isatty() and not os.environ.get(
-        "NO_COLOR") else ("", "")
-    sys.stderr.write(f"{red}javis:{plain} {shown}\n")
+    shown, coloured = f"javis: {shown}", sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    if sys.stderr.isatty():
+        import shutil
+        from textwrap import fill
+        columns = shutil.get_terminal_size().columns
+        shown = "\n".join(fill(one, columns, break_long_words=False, break_on_hyphens=False,
+                               subsequent_indent="  ") for one in shown.split("\n"))
+    sys.stderr.write((f"\033[31mjavis:\033[0m{shown[6:]}" if coloured else shown) + "\n")
     return status
 
 # %% ../nbs/90_cli.ipynb #a8746776

@@ -115,11 +115,14 @@ async def _ask_one(
     "One case, asked and graded."
     messages = [{"role": "system", "content": system}, {"role": "user", "content": case.request}]
     started = time.monotonic()
-    try:
-        reply = await (ask(messages, schema=schema) if schema else ask(messages))
-    except Exception as error:
-        said = str(error) if isinstance(error, JavisError) else f"{type(error).__name__}: {error}"
-        return _blank(case, redact(said) or type(error).__name__)
+    for again in (True, False):
+        try:
+            reply = await (ask(messages, schema=schema) if schema else ask(messages))
+            break
+        except Exception as error:
+            kind = "" if isinstance(error, JavisError) else f"{type(error).__name__}: "
+            if not again:
+                return _blank(case, redact(f"{kind}{error}"))
     text = reply if isinstance(reply, str) else reply.text
     found = grade(case, text, toolbox, constrained=schema is not None)
     return replace(_blank(case), answer=text, right=found.right, why=found.why,
@@ -241,7 +244,7 @@ async def run_suite(
     about: dict[str, Any] | None = None,  # more to record, such as a run id
     progress: Callable[[int, int, Result], None] | None = None,  # told (done, of, result)
 ) -> Evaluation:
-    "Ask all cases. A failed request is a row with an error; raises `BadSuite` before the first."
+    "Ask all cases; one that fails twice is a row with an error. `BadSuite` comes before the first."
     suite.check(toolbox)
     schema = toolbox.call_schema() if constrained else None
     cases = [case for case in suite.cases if case.tool or not constrained]

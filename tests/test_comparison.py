@@ -59,6 +59,8 @@ def test_only_cases_that_both_answered_count():
     found = compare(failed, shorter)
     assert found.rows[0].base.n == 19 and found.rows[1].base.n == 9
     assert any("2 requests to base failed" in note for note in found.notes)
+    back = compare(shorter, failed)
+    assert back.rows[0].base.n == 19 and back.rows[1].base.n == 9
     with pytest.raises(JavisError, match="nothing to compare"):
         compare(BASE, Evaluation({}, []))
 

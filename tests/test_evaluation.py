@@ -97,21 +97,35 @@ def test_an_endpoint_that_is_down_is_not_asked_for_an_hour():
         raise EndpointUnreachable("Nothing answers.")
 
     found = run(ask, concurrency=1)
-    assert len(asked) == 5 and len(found.errors) == 8
+    assert len(asked) == 10 and len(found.errors) == 8
     assert found.results[-1].error == "not asked: 5 requests in a row had failed"
 
 
-def test_errors_now_and_then_do_not_end_it():
-    count = 0
+@pytest.mark.parametrize("fails, errors", [(1, 0), (2, 4)])
+def test_a_request_that_fails_is_asked_once_more(fails, errors):
+    count = {}
 
     async def ask(messages):
-        nonlocal count
-        count += 1
-        if count % 2:
+        request = messages[-1]["content"]
+        count[request] = count.get(request, 0) + 1
+        if count[request] <= fails and len(count) % 2:
             raise EndpointUnreachable("busy")
         return "words"
 
-    assert len(run(ask, concurrency=1).errors) == 4 and count == 8
+    assert len(run(ask, concurrency=1).errors) == errors
+    assert sorted(count.values()) == [1] * 4 + [2] * 4
+
+
+def test_failures_here_and_there_do_not_end_a_run():
+    suite = Suite("long", "", "p", 9, 0, tuple(Case(f"c{i}", "en", f"{i}", None) for i in range(16)))
+
+    async def ask(messages):
+        if int(messages[-1]["content"]) % 2:
+            raise EndpointUnreachable("busy")
+        return "words"
+
+    found = run(ask, suite, concurrency=1)
+    assert {result.error for result in found.errors} == {"busy"} and len(found.errors) == 8
 
 
 def test_stop_means_stop():

@@ -13,12 +13,13 @@ from scripted_server import ABORT, DONE, END, ScriptedServer, body, delta, failu
 from javis.client import BadRequest, ContextTooLong, EndpointUnreachable, StreamBroken
 from javis.config import ConfigError, Settings
 from javis.events import Cancelled, Failed, Finished, Started, TextDelta, ToolStarted, Warned
+from javis.models import AdapterError
 from javis.prompts import Prompts
 from javis.session import ChatSession, NothingAsked, SessionBusy
 from javis.store import Store
 from javis.tools.base import Toolbox, current_call, render_tool_call, tool
 from javis.tools.policy import Policy
-from javis.turn import UnknownAdapter, scripted_client
+from javis.turn import scripted_client
 
 LOOK = render_tool_call("look", {"at": "a.txt"})
 CHANGE = render_tool_call("change", {"at": "a.txt"})
@@ -431,7 +432,7 @@ def test_what_cannot_be_asked(session_at, tmp_path, store):
     settings = Settings(root=tmp_path)
     with pytest.raises(NothingAsked):
         session_at("http://127.0.0.1:9/v1").ask(" \n")
-    with pytest.raises(UnknownAdapter, match="Did you mean 'javis-v0.1'"):
+    with pytest.raises(AdapterError, match="Did you mean 'javis-v0.1'"):
         ChatSession(settings, store, Toolbox([look]), Policy(tmp_path), adapter="javis-v01",
                     adapters={"javis-v0.1": tmp_path})
     with pytest.raises(ConfigError, match="no endpoint 'vlm'"):
@@ -550,3 +551,19 @@ with Store({str(tmp_path / "javis.db")!r}) as store:
     assert answer.status == "streaming"
     ChatSession(Settings(root=tmp_path), store, Toolbox([look]), Policy(tmp_path), client=scripted_client())
     assert (store.message(answer.id).status, store.message(answer.id).content) == ("partial", "Hello")
+
+
+# ----------------------------------------------------------------------------------------- real model
+
+def test_the_embedded_model_answers_and_comes_back_after_a_crash(store, tmp_path):
+    settings = Settings(root=tmp_path, generation={"temperature": 0, "max_tokens": 12})
+    with ChatSession(settings, store, Toolbox([look]), Policy(tmp_path)) as session:
+        first = session.ask("Say hello.")
+        assert first.status == "complete" and first.text and first.model == "smollm2-135m-instruct"
+        assert first.usage.completion_tokens <= 12
+        estimate = store.message(first.request_id).meta["context"]["tokens"]
+        assert 0.9 <= estimate / first.usage.prompt_tokens <= 1.6
+        session._model.engine._process.kill()
+        session._model.engine._process.wait()
+        session.open_thread()
+        assert session.ask("Say hello.").text == first.text

@@ -93,9 +93,9 @@ def tell_check(check: Check) -> None:
     if check.state == "missing" and check.needed:
         style = "bold red"
     text = check.detail or ("" if check.state == "ok" else "not installed")
-    say("  ", (mark, style), f" {check.name:<14} {text}")
+    say("  ", (mark, style), f" {check.name:<15} {text}")
     if check.remedy:
-        say(" " * 19, (f"→ {check.remedy}", style))
+        say(" " * 20, (f"→ {check.remedy}", style))
 
 # %% ../../nbs/89c_project.ipynb #f74bd331
 def doctor(
