@@ -45,6 +45,7 @@ class Check:
 
 # %% ../nbs/88_doctor.ipynb #fbfcec06
 Probe = Callable[[Settings], Check]
+_NAMES = {"sqlite": "SQLite", "duckdb": "DuckDB", "gpu": "GPU"}
 
 # %% ../nbs/88_doctor.ipynb #1e4acd62
 def tried(probe: Probe, settings: Settings) -> Check:
@@ -52,9 +53,10 @@ def tried(probe: Probe, settings: Settings) -> Check:
     try:
         return probe(settings)
     except Exception as error:
-        name = probe.__name__.removeprefix("check_").replace("_", " ")
+        name = probe.__name__.removeprefix("check_")
         said = str(error) if isinstance(error, JavisError) else f"{type(error).__name__}: {error}"
-        return Check(name, "broken", redact(said))
+        remedy = "set JAVIS_HOME to a folder that can be written" * isinstance(error, OSError)
+        return Check(_NAMES.get(name, name.replace("_", " ")), "broken", redact(said), remedy)
 
 # %% ../nbs/88_doctor.ipynb #ce068499
 def installed(

@@ -20,6 +20,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -133,8 +134,9 @@ def _launch(order: Mapping[str, Any]) -> subprocess.Popen:
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=os.name != "nt",
         creationflags=0x08000200 if os.name == "nt" else 0)  # no window, and a group of its own
-    process.stdin.write(json.dumps(dict(order)).encode() + b"\n")
-    process.stdin.flush()
+    with suppress(BrokenPipeError):  # it ended at once: that is found when it does not answer
+        process.stdin.write(json.dumps(dict(order)).encode() + b"\n")
+        process.stdin.flush()
     return process
 
 # %% ../nbs/04_local.ipynb #d7ee7da1
@@ -160,8 +162,9 @@ def _end(process: subprocess.Popen, owner: int) -> None:
     if os.getpid() == owner:
         process.kill()
         process.wait()
-        process.stdin.close()
         process.stdout.close()
+        with suppress(BrokenPipeError):
+            process.stdin.close()
 
 # %% ../nbs/04_local.ipynb #a811edf2
 def lora_scales(

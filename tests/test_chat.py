@@ -8,6 +8,7 @@ from scripted_server import END, ScriptedServer, said, stream_head
 from javis.config import Settings
 from javis.events import ToolFinished, ToolRun, Warned
 from javis.feedback import FeedbackError
+from javis.registry import Registry
 from javis.session import ChatSession
 from javis.store import Store
 from javis.tools.base import Toolbox, render_tool_call, tool
@@ -132,6 +133,23 @@ def test_interrupting_the_cell_keeps_the_answer(chat_with):
     assert "Hello" in text and "Stopped" in text
     assert (chat.messages[-1].status, chat.messages[-1].content) == ("cancelled", "Hello")
     assert chat.rate(up=False).good is False
+
+
+def test_the_promoted_version_answers_unless_another_is_asked_for(tmp_path):
+    settings = Settings(root=tmp_path)
+    for name in ("adapter_config.json", "adapter_model.safetensors", "adapter.gguf"):
+        (tmp_path / name).write_text(name)
+    registry = Registry(settings.paths.registry)
+    with Store(tmp_path / "javis.db") as store:
+        assert Chat(settings=settings, store=store).session.adapter is None
+        version = registry.register(tmp_path, tmp_path / "adapter.gguf", base_model="smollm2-135m-instruct")
+        registry.promote(version.name, "a test", override="a test")
+        session = Chat(settings=settings, store=store).session
+        assert (session.adapter, session.adapters) == ("javis-v0.1", {"javis-v0.1": version.gguf})
+        assert session.follow_up is False and session.approve is ask_person
+        assert Chat(settings=settings, store=store, adapter=None).session.adapter is None
+        other = Settings(root=tmp_path, endpoints={"local": {"kind": "local", "model": "other.gguf"}})
+        assert Chat(settings=other, store=store).session.adapter is None
 
 
 def test_nobody_at_the_keyboard_is_a_no(monkeypatch):

@@ -172,3 +172,10 @@ def test_an_endpoint_that_serves_something_else(tmp_path):
         check = doctor.check_endpoint(settings)
     assert check.state == "broken" and "other" in check.detail
     assert tried(doctor.check_endpoint, settings).state == "broken"  # the server is gone
+
+
+def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "TemporaryDirectory", lambda **_: open(tmp_path / "no/such/folder"))
+    found = {check.name: check for check in examine(load_settings(root=tmp_path, env={}))}
+    for name in ("SQLite", "DuckDB"):
+        assert found[name].state == "broken" and "JAVIS_HOME" in found[name].remedy

@@ -36,6 +36,7 @@ class RenderedRow:
 def render_row(
     row: dict[str, Any],  # with `id` and `messages`, the last one the assistant's
     tokenizer: Any,  # a Hugging Face tokenizer with a chat template
+    prose_tokens: int | None = None,  # train only so many tokens of a row of kind `prose`; None: all
 ) -> RenderedRow:
     "Render a conversation, and mark the tokens of its last answer and of its end for training."
     messages = row["messages"]
@@ -51,7 +52,9 @@ def render_row(
     answer = whole[len(prompt):whole.rindex(end) + len(end)]
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    return RenderedRow(row["id"], prompt_ids + answer_ids, [-100] * len(prompt_ids) + answer_ids)
+    trained = prose_tokens if prose_tokens and row.get("kind") == "prose" else len(answer_ids)
+    labels = [id if i < trained else -100 for i, id in enumerate(answer_ids)]
+    return RenderedRow(row["id"], prompt_ids + answer_ids, [-100] * len(prompt_ids) + labels)
 
 # %% ../../nbs/51_preflight.ipynb #f8d7c453
 @dataclass
@@ -87,9 +90,9 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
 def _row_faults(row: dict[str, Any], rendered: RenderedRow, limit: int, end_id: int) -> list[str]:
     "What is wrong with one row."
     found, answer = [], row["messages"][-1]["content"]
-    if not answer.strip() or rendered.trained < 2:
+    if not answer.strip() or not rendered.trained:
         found.append(f"Row {row['id']} has nothing to learn: its answer is empty. Reject it in curation.")
-    elif rendered.labels[-1] != end_id:
+    elif rendered.input_ids[-1] != end_id:
         found.append(f"Row {row['id']} does not end with the end token, so the model would not learn to stop.")
     if len(rendered.input_ids) > limit:
         found.append(f"Row {row['id']} has {len(rendered.input_ids)} tokens and max_length is {limit}: it would be "
@@ -103,11 +106,12 @@ def preflight(
     rows: list[dict[str, Any]],  # of a dataset: `id`, `messages`
     tokenizer: Any,  # the base model's
     max_length: int | str = "auto",  # tokens
+    prose_tokens: int | None = None,  # see `render_row`
 ) -> Preflight:
     "Render and check all rows; raises nothing but for rows that cannot be rendered at all."
     if not rows:
         return Preflight([], 0, 0, ["The dataset has no training rows. Correct some answers first, then curate."])
-    rendered = [render_row(row, tokenizer) for row in rows]
+    rendered = [render_row(row, tokenizer, prose_tokens) for row in rows]
     longest = max(len(row.input_ids) for row in rendered)
     limit = longest if max_length == "auto" else int(max_length)
     faults = [fault for row, tokens in zip(rows, rendered)
@@ -130,9 +134,10 @@ def preflight_page(
     "A page with the first rows, trained tokens marked."
     parts = []
     for row in checked.rows[:shown]:
-        cut = len(row.labels) - row.trained
-        prompt, answer = tokenizer.decode(row.input_ids[:cut]), tokenizer.decode(row.input_ids[cut:])
-        parts.append(f"<pre>{html.escape(prompt)}<mark>{html.escape(answer)}</mark></pre>")
+        start = next(i for i, label in enumerate(row.labels) if label != -100)
+        cuts = (row.input_ids[:start], row.input_ids[start:start + row.trained], row.input_ids[start + row.trained:])
+        before, trained, after = (html.escape(tokenizer.decode(ids)) for ids in cuts)
+        parts.append(f"<pre>{before}<mark>{trained}</mark>{after}</pre>")
     numbers = checked.summary()
     counts = (f"{numbers['rows']} rows, {numbers['tokens']} tokens, {numbers['trained_tokens']} of them trained; the "
               f"longest row has {numbers['longest']}, and all begin with the same {numbers['shared_prefix']}")

@@ -53,6 +53,7 @@ class Recipe(Strict):
     weight_decay: float = Field(0.0, ge=0, lt=1)
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int | Literal["auto"] = Field("auto", description="tokens")
+    prose_tokens: int | None = Field(None, ge=1, description="of an answer in prose; None: all")
     share_prefix: bool = True
     seed: int = Field(3407, ge=0)
     max_minutes: float = Field(30, gt=0)

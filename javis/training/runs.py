@@ -134,7 +134,7 @@ def prepare_run(
     if not again and (twin := finished_twin(settings, resolved)):
         return twin
     train, dev = dataset.folder / "train.jsonl", dataset.folder / "dev.jsonl"
-    checked = preflight(_rows(train), tokenizer, recipe.max_length).check()
+    checked = preflight(_rows(train), tokenizer, recipe.max_length, recipe.prose_tokens).check()
     folder = _new_folder(settings.paths.runs, run_id(resolved))
     job = dict(recipe=resolved, dataset=dataset.version, weights=weights, max_length=checked.max_length,
                train=str(train.resolve()), dev=str(dev.resolve()) if _rows(dev) else None)

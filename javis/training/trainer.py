@@ -59,15 +59,19 @@ def shared_prefix(
     class SharedPrefixTrainer(trainer_class):
         def compute_loss(self, model, inputs, *args, **kwargs):
             length = _prefix_length(inputs) if model.training else 0
-            if length >= least:
-                ids, cache = inputs["input_ids"], DynamicCache(config=model.config)
+            if length < least:
+                return super().compute_loss(model, inputs, *args, **kwargs)
+            ids, cache = inputs["input_ids"], DynamicCache(config=model.config)
+            with self.compute_loss_context_manager():
                 inner = model.get_base_model().model
-                with self.compute_loss_context_manager():
-                    inner(input_ids=ids[:1, :length], past_key_values=cache, use_cache=True)
-                cache.batch_repeat_interleave(len(ids))
-                inputs = dict(input_ids=ids[:, length:], labels=inputs["labels"][:, length:],
-                              attention_mask=inputs["attention_mask"], past_key_values=cache)
-            return super().compute_loss(model, inputs, *args, **kwargs)
+                inner(input_ids=ids[:1, :length], past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(ids))
+            rest = dict(input_ids=ids[:, length:], labels=inputs["labels"][:, length:],
+                        attention_mask=inputs["attention_mask"], past_key_values=cache)
+            try:
+                return super().compute_loss(model, rest, *args, **kwargs)
+            finally:
+                cache.layers.clear()  # the graph has what it needs; the cache would live on in a cycle
 
     return SharedPrefixTrainer
 
@@ -99,7 +103,7 @@ def _arguments(job: dict[str, Any], folder: Path) -> Any:
         learning_rate=recipe["learning_rate"], lr_scheduler_type=recipe["schedule"],
         warmup_steps=recipe["warmup_steps"], weight_decay=recipe["weight_decay"],
         max_grad_norm=recipe["max_grad_norm"], seed=recipe["seed"], max_length=job["max_length"],
-        logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, optim="adamw_torch",
+        logging_steps=1, save_strategy="no", train_sampling_strategy="group_by_length", report_to="none", disable_tqdm=True, optim="adamw_torch",
         use_cpu=not on_gpu, gradient_checkpointing=on_gpu, dataloader_pin_memory=on_gpu,
         remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True})
 
@@ -156,8 +160,9 @@ def train(
     import torch
     from transformers import DataCollatorForSeq2Seq
     from trl import SFTTrainer
-    checked = preflight(_rows(job["train"]), tokenizer, job["max_length"]).check()
-    dev = preflight(_rows(job["dev"]), tokenizer) if _rows(job["dev"]) else None
+    prose = job["recipe"]["prose_tokens"]
+    checked = preflight(_rows(job["train"]), tokenizer, job["max_length"], prose).check()
+    dev = preflight(_rows(job["dev"]), tokenizer, prose_tokens=prose) if _rows(job["dev"]) else None
     share = job["recipe"]["share_prefix"] and not torch.cuda.is_available()
     telling = _telling(journal, job["recipe"]["max_minutes"])
     trainer = (shared_prefix(SFTTrainer) if share else SFTTrainer)(

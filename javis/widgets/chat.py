@@ -12,12 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..config import JavisError, need
+from ..config import JavisError, Settings, load_settings, need
 from ..events import (
     Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta, ToolFinished, ToolRun,
     ToolStarted, Warned, call_text)
 from ..feedback import Verdict, correct, rate, verdict
 from ..records import Message
+from ..registry import Registry
 from ..session import ChatSession, open_session
 from ..store import Store
 
@@ -82,8 +83,8 @@ class View:
             self.notes.append("Stopped. What had come is kept.")
 
     def _repr_html_(self) -> str:
-        shown = [_run_html(block) if isinstance(block, ToolRun) else safe_html(words_of(block))
-                 for block in self.blocks]
+        shown = [_run_html(block, block is self.blocks[-1]) if isinstance(block, ToolRun)
+                 else safe_html(words_of(block)) for block in self.blocks]
         shown += [f"<p><em>{html.escape(note)}</em></p>" for note in self.notes]
         return "\n".join([*shown, f"<p><small>{html.escape(self.footer)}</small></p>"])
 
@@ -93,11 +94,11 @@ class View:
         return "\n".join(filter(None, [*shown, *self.notes, f"({self.footer})"]))
 
 # %% ../../nbs/80_chat.ipynb #d1f27112
-def _run_html(run: ToolRun) -> str:
-    "A tool call as a line that can be opened."
+def _run_html(run: ToolRun, is_last: bool) -> str:
+    "A tool call as a line that can be opened, and is open while nothing follows it."
     call = html.escape(call_text(run.name, run.arguments, limit=200))
     result = html.escape(run.result[:_SHORT] + ("…" if len(run.result) > _SHORT else ""))
-    return (f"<details><summary><code>{call}</code>: {run.status}</summary>"
+    return (f"<details{' open' * is_last}><summary><code>{call}</code>: {run.status}</summary>"
             f"<pre>{result}</pre></details>")
 
 # %% ../../nbs/80_chat.ipynb #99343a57
@@ -205,6 +206,17 @@ def transcript(messages: list[Message]) -> str:
     return "\n\n".join(parts)
 
 # %% ../../nbs/80_chat.ipynb #c72d1b32
+def _usual(settings: Settings, endpoint: str | None) -> dict[str, Any]:
+    "The options of a session that follow from the project."
+    chosen = settings.endpoint(endpoint)
+    options: dict[str, Any] = {"approve": ask_person, "follow_up": chosen.native_tools}
+    version = Registry(settings.paths.registry).serving()
+    if chosen.kind == "local" and version and version.gguf and version.base_model == chosen.model:
+        adapters = {version.name: version.verify().gguf}
+        options |= {"adapter": version.name, "adapters": adapters}
+    return options
+
+# %% ../../nbs/80_chat.ipynb #85a2c766
 class Chat(_Judging):
     "A conversation in a notebook: `chat('question')` shows the answer as it comes."
 
@@ -212,11 +224,15 @@ class Chat(_Judging):
         self,
         session: ChatSession | None = None,  # by default one as the settings describe it
         *,
+        settings: Settings | None = None,  # by default those of the project around this folder
         timings: bool = True,  # whether to show below an answer how fast it came
-        **options: Any,  # as for `open_session`: settings, store, endpoint, adapter, ...
+        **options: Any,  # as for `open_session`: endpoint, adapter=None for the base model, ...
     ):
-        self.session = session or open_session(**{"approve": ask_person} | options)
-        self.timings, self.answer = timings, None
+        if session is None:
+            settings = settings or load_settings()
+            usual = _usual(settings, options.get("endpoint"))
+            session = open_session(settings, **usual | options)
+        self.session, self.timings, self.answer = session, timings, None
 
     def __call__(self, text: str, *, parent: str | None = None) -> None:
         "Ask, and show the answer below the cell; interrupting the cell stops it."
