@@ -22,7 +22,7 @@ import psutil
 
 from .basics import JavisError, sha256
 from .config import Generation, Settings
-from .terminal import clock, progress, safe
+from .terminal import clock, hushed, progress, safe
 
 # %% ../nbs/85_demo.ipynb #815b7b44
 class DemoError(JavisError):
@@ -255,7 +255,8 @@ def train_adapter(walk: Walk, dataset: Any, again: bool) -> tuple[Any, Path]:
                 seen.append(event["loss"])
                 left = event["seconds"] / event["step"] * (event["of"] - event["step"])
                 tell(event["step"], event["of"], f"loss {event['loss']:.2f}, {clock(left)} left")
-        run = train(walk.settings, recipe, dataset, show, again=again)
+        with hushed(walk.settings.paths.logs / "libraries.log"):
+            run = train(walk.settings, recipe, dataset, show, again=again)
     gguf = run.folder / "adapter.gguf"
     if not gguf.is_file():
         convert_adapter(run.adapter, find_model(recipe.base), gguf)

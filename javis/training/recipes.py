@@ -54,6 +54,7 @@ class Recipe(Strict):
     max_grad_norm: float = Field(1.0, gt=0)
     max_length: int | Literal["auto"] = Field("auto", description="tokens")
     prose_tokens: int | None = Field(None, ge=1, description="of an answer in prose; None: all")
+    prose_share: float | None = Field(None, gt=0, lt=1, description="of the rows of each language")
     share_prefix: bool = True
     seed: int = Field(3407, ge=0)
     max_minutes: float = Field(30, gt=0)
