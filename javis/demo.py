@@ -105,7 +105,7 @@ class Walk:
 
     def say(self, text: str, style: str = "") -> None:
         "Print a line; texts of models are shown as they are."
-        self.console.print(safe(text), style=style or None, markup=False, highlight=False)
+        self.console.print(safe(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -342,7 +342,7 @@ def probe(
             shown = [f"{answer.text.strip()}", *(f"→ {lines[0]}" for lines in results if lines)]
             answers[request] = "\n".join(shown)
             walk.say(f"   > {request}", "cyan")
-            for line in answers[request].splitlines()[:4]:
+            for line in [line for line in answers[request].splitlines() if line.strip()][:3]:
                 walk.say(f"     {line[:150]}", "dim" if line.startswith("→") else "")
     return answers
 

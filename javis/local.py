@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .basics import JavisError, MissingExtra, did_you_mean, need, register_secret
-from .models import AdapterError, ModelNotFound, check_adapter, find_model, read_gguf
+from .models import AdapterError, check_adapter, find_model, read_gguf
 
 # %% ../nbs/04_local.ipynb #61df96d4
 def _quota(file: Path = Path("/sys/fs/cgroup/cpu.max")) -> float:
@@ -117,7 +117,7 @@ def _check_port(port: int) -> None:
 
 # %% ../nbs/04_local.ipynb #e9b0b171
 def _follow(stream: Any, lines: deque) -> None:
-    "Log what a process writes until it ends, and keep its last lines."
+    "Log what a process writes until it ends, and keep the latest lines."
     log = logging.getLogger("javis.local")
     with stream:
         for line in stream:
@@ -140,7 +140,12 @@ def _launch(order: Mapping[str, Any]) -> subprocess.Popen:
     return process
 
 # %% ../nbs/04_local.ipynb #d7ee7da1
-def _await_address(process: subprocess.Popen, lines: deque, timeout_s: float) -> str:
+def _await_address(
+    process: subprocess.Popen,
+    follower: threading.Thread,  # ends when the process does
+    lines: deque,  # what it has written to its log
+    timeout_s: float,
+) -> str:
     "The address that a process says it serves at; `EngineError` if it ends or takes too long."
     killer = threading.Timer(timeout_s, process.kill)
     killer.start()
@@ -152,9 +157,10 @@ def _await_address(process: subprocess.Popen, lines: deque, timeout_s: float) ->
         return answer["address"]
     if answer.get("error") == "MissingExtra":
         raise MissingExtra(answer["message"])
-    reason = "; ".join(lines) or f"nothing in {timeout_s:g} s"
-    raise EngineError(f"llama.cpp did not start. It said: {reason}. If memory is short, give it a "
-                      "smaller context_length or fewer slots.")
+    follower.join(5)
+    reason = lines[0].partition(": ")[2] if lines else f"nothing in {timeout_s:g} s"
+    raise EngineError(f"llama.cpp did not start. It said: {reason}. Look at the log for more. If "
+                      "memory is short, give it a smaller context_length or fewer slots.")
 
 # %% ../nbs/04_local.ipynb #596877fe
 def _end(process: subprocess.Popen, owner: int) -> None:
@@ -189,6 +195,8 @@ def _order(engine: "Engine") -> dict[str, Any]:
     if not 1 <= engine.context_length <= most:
         raise EngineError(f"{engine.model_name} reads at most {most} tokens, and "
                           f"{engine.context_length} were asked for. Lower the context_length.")
+    if min(engine.slots, engine.threads) < 1:
+        raise EngineError("The engine needs at least one slot and one thread.")
     _check_port(engine.port)
     return dict(model=str(engine.model_path), name=engine.model_name, api_key=engine.api_key,
                 adapters=[str(path.absolute()) for path in engine.adapters.values()],
@@ -236,7 +244,8 @@ class Engine:
     @property
     def alive(self) -> bool:
         "Whether it was started and its process still runs."
-        return bool(self._process and self._process.poll() is None)
+        process = self._process
+        return process is not None and process.poll() is None
 
     @property
     def url(self) -> str:
@@ -262,11 +271,12 @@ class Engine:
 # %% ../nbs/04_local.ipynb #69f39610
 def _start(engine: Engine) -> None:
     "Start the process of an engine; it ends with the engine, or with this process."
-    began, lines = time.perf_counter(), deque(maxlen=8)
+    began, lines = time.perf_counter(), deque(maxlen=50)
     process = _launch(_order(engine))
+    follower = threading.Thread(target=_follow, args=(process.stderr, lines), daemon=True)
     try:
-        threading.Thread(target=_follow, args=(process.stderr, lines), daemon=True).start()
-        engine._address = _await_address(process, lines, engine.start_timeout_s)
+        follower.start()
+        engine._address = _await_address(process, follower, lines, engine.start_timeout_s)
     except BaseException:  # Ctrl-C too
         _end(process, os.getpid())
         raise

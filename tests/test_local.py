@@ -402,6 +402,12 @@ def test_what_is_missing_or_no_model(tmp_path):
         Engine(MODEL, adapters={"a": tmp_path / "a.gguf"}).start()
 
 
+@pytest.mark.parametrize("options", [{"slots": 0}, {"slots": -1}, {"threads": -2}])
+def test_it_needs_something_to_work_with(options):
+    with pytest.raises(EngineError, match="at least one slot and one thread"):
+        Engine(MODEL, **options).start()
+
+
 @pytest.mark.parametrize("length", [0, -5, 9000, 10**9])
 def test_a_context_that_the_model_cannot_read(length):
     with pytest.raises(EngineError, match="at most 8192 tokens"):
@@ -411,7 +417,7 @@ def test_a_context_that_the_model_cannot_read(length):
 def test_what_only_llama_cpp_finds_is_told_with_its_words(tmp_path):
     whole = find_model(MODEL).read_bytes()
     (tmp_path / "short.gguf").write_bytes(whole[:-1000])  # in the middle of the last tensor
-    with pytest.raises(EngineError, match="corrupted or incomplete"):
+    with pytest.raises(EngineError, match="It said: error loading model.*corrupted or incomplete"):
         Engine(tmp_path / "short.gguf").start()
 
 

@@ -1,6 +1,5 @@
 "PEFT adapters that can be converted, those that must be refused, and weights out of a GGUF file."
 import json
-import shutil
 import threading
 
 import numpy as np
