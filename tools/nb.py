@@ -77,7 +77,7 @@ def readme_text() -> str:
         if "hide" in directives or not cell.source.strip():
             continue
         if cell.cell_type == "markdown":
-            parts.append(cell.source.replace("](../", "]("))
+            parts.append(cell.source.replace("](images/", "](nbs/images/"))
             continue
         code = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
         parts.append(f"```python\n{code}\n```")
