@@ -413,7 +413,7 @@ def run_demo(
             walk.say(f"   right calls: {before.score('call')} before, {after.score('call')} after")
         with walk.step("Promote the better one"):
             version, found, promoted = promote(walk, run, gguf, dataset, suite, before, after)
-        with walk.step("Ask again"):
+        with walk.step("Ask again" if promoted else f"Ask again, of {version.name}, which does not serve"):
             probe(walk, store, {version.name: version.gguf}, version.name)
     provenance = {"dataset": {"version": dataset.version, "hash": dataset.sha256},
                   "run": {"id": run.id, "version": version.name, "base": walk.facts["model"]}}
