@@ -227,12 +227,16 @@ def main() -> int:
              "training": lambda: bench_training(settings)}
     if unknown := set(options.parts) - set(parts):
         parser.error(f"no benchmark is called {', '.join(unknown)}")
-    figures = []
+    figures, failed = [], False
     for name in options.parts or parts:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
-        figures += parts[name]()
+        try:
+            figures += parts[name]()
+        except subprocess.CalledProcessError as error:
+            failed = True
+            print(f"{name} could not be measured: a peer ended with status {error.returncode}", file=sys.stderr)
     print(json.dumps([asdict(figure) for figure in figures]) if options.json else _table(figures))
-    return 0
+    return int(failed)
 
 # %% ../nbs/86_bench.ipynb #9c2a65cc
 def _table(figures: list[Figure]) -> str:
