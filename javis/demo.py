@@ -11,7 +11,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -389,7 +389,7 @@ def run_demo(
 ) -> dict[str, Any]:  # seconds by step, scores, the version, whether it serves, the report's path
     "Walk the whole loop; raises `DemoError` and whatever a step raises, and keeps what was finished."
     from javis.comparison import compare
-    from javis.local import Engine, shared_engine
+    from javis.local import Engine
     from javis.report import write_report
     from javis.store import Store
     walk, suite = _begin(settings, console, quick)
