@@ -92,14 +92,18 @@ def bench_engine(
 _QUESTION = "Explain in a few sentences what a lock file is for."
 
 # %% ../nbs/86_bench.ipynb #17584f66
-def _raw(engine: Any, messages: list[dict[str, str]], tokens: int) -> tuple[float, float]:
+def _raw(
+    client: Any,  # an `httpx.Client`, which keeps its connection as JAVIS does
+    engine: Any,
+    messages: list[dict[str, str]],
+    tokens: int,
+) -> tuple[float, float]:
     "First token in seconds and tokens per second of a plain httpx stream."
-    httpx = need("httpx", "local")
     body = dict(messages=messages, max_tokens=tokens, temperature=0, stream=True, **engine.lora(None),
                 stream_options={"include_usage": True})
     start, first, count = time.perf_counter(), None, 0
-    with httpx.stream("POST", f"{engine.url}/chat/completions", json=body, timeout=120,
-                      headers={"Authorization": f"Bearer {engine.api_key}"}) as response:
+    with client.stream("POST", f"{engine.url}/chat/completions", json=body, timeout=120,
+                       headers={"Authorization": f"Bearer {engine.api_key}"}) as response:
         for line in response.iter_lines():
             if not line.startswith("data: {"):
                 continue
@@ -123,8 +127,8 @@ def bench_chat(
     endpoint = settings.endpoint("local")
     brief = settings.model_copy(update={"generation": Generation(temperature=0, max_tokens=tokens)})
     engine = shared_engine(endpoint.model, {}, context_length=endpoint.context_length)
-    ours, raw = [], []
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "bench.db") as store, \
+    ours, raw, client = [], [], need("httpx", "local").Client()
+    with client, tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "bench.db") as store, \
             open_session(brief, store=store, endpoint="local", follow_up=False) as session:
         for _ in range(rounds + 1):
             session.open_thread(None)
@@ -133,33 +137,43 @@ def bench_chat(
             used = store.message(answer.message_id).generation.completion_tokens
             ours.append((answer.first_token_s, used / (time.perf_counter() - start)))
             messages = [{"role": "system", "content": session.system}, {"role": "user", "content": _QUESTION}]
-            raw.append(_raw(engine, messages, tokens))
+            raw.append(_raw(client, engine, messages, tokens))
     first, speed = zip(*ours[1:])
     raw_first, raw_speed = zip(*raw[1:])
     return [Figure("first token", "s", list(first), "raw httpx", list(raw_first)),
             Figure("answer", "tokens/s", list(speed), "raw httpx", list(raw_speed))]
 
 # %% ../nbs/86_bench.ipynb #6c91d720
-_PLAIN_TRL = """
+_PLAIN = """
 import json, sys, time
 from pathlib import Path
-from datasets import Dataset
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import SFTConfig, SFTTrainer
+from peft import LoraConfig, get_peft_model
+from transformers import (AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, Trainer,
+                          TrainingArguments)
 folder = Path(sys.argv[1])
-job = json.loads((folder / "job.json").read_text())
-recipe = job["recipe"]
-rows = [json.loads(line)["messages"] for line in Path(job["train"]).read_text().splitlines()]
-data = Dataset.from_list([{"prompt": m[:-1], "completion": m[-1:]} for m in rows])
-lora = recipe["lora"]
-trainer = SFTTrainer(
-    model=AutoModelForCausalLM.from_pretrained(job["weights"]),
-    processing_class=AutoTokenizer.from_pretrained(job["weights"]), train_dataset=data,
-    peft_config=LoraConfig(r=lora["rank"], lora_alpha=lora["alpha"], target_modules=lora["targets"]),
-    args=SFTConfig(output_dir=str(folder / "out"), num_train_epochs=recipe["epochs"], use_cpu=True,
-                   per_device_train_batch_size=recipe["batch_size"], report_to="none", save_strategy="no",
-                   learning_rate=recipe["learning_rate"], disable_tqdm=True))
+job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+recipe, lora = job["recipe"], job["recipe"]["lora"]
+tokenizer = AutoTokenizer.from_pretrained(job["weights"])
+model = AutoModelForCausalLM.from_pretrained(job["weights"])
+blocks = model.config.num_hidden_layers
+model = get_peft_model(model, LoraConfig(
+    r=lora["rank"], lora_alpha=lora["alpha"], target_modules=lora["targets"],
+    layers_to_transform=list(range(blocks))[-lora["layers"]:] if lora["layers"] else None))
+
+def render(messages):
+    prompt, whole = (tokenizer.apply_chat_template(part, tokenize=False, add_generation_prompt=part is not messages)
+                     for part in (messages[:-1], messages))
+    head = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    tail = tokenizer(whole[len(prompt):], add_special_tokens=False)["input_ids"]
+    return dict(input_ids=head + tail, labels=[-100] * len(head) + tail, attention_mask=[1] * len(head + tail))
+
+lines = Path(job["train"]).read_text(encoding="utf-8").splitlines()
+trainer = Trainer(
+    model=model, train_dataset=[render(json.loads(line)["messages"]) for line in lines],
+    data_collator=DataCollatorForSeq2Seq(tokenizer), args=TrainingArguments(
+        output_dir=str(folder / "out"), num_train_epochs=recipe["epochs"], use_cpu=True, report_to="none",
+        per_device_train_batch_size=recipe["batch_size"], save_strategy="no", disable_tqdm=True,
+        learning_rate=recipe["learning_rate"], seed=recipe["seed"]))
 start = time.monotonic()
 trainer.train()
 (folder / "seconds.txt").write_text(str(time.monotonic() - start))
@@ -169,7 +183,7 @@ trainer.train()
 def bench_training(
     settings: Settings,
     rounds: int = 3,
-    count: int = 48,  # rows, one epoch
+    count: int = 96,  # rows, one epoch
 ) -> list[Figure]:
     "Tokens per second of training, on the seed rows of this project."
     from types import SimpleNamespace
@@ -198,12 +212,12 @@ def bench_training(
 
         def plain() -> float:
             run = planned[-1]
-            subprocess.run([sys.executable, "-c", _PLAIN_TRL, str(run.folder)], check=True,
+            subprocess.run([sys.executable, "-c", _PLAIN, str(run.folder)], check=True,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             return run.result["tokens"] / float((run.folder / "seconds.txt").read_text())
 
         values, peers = in_turn(rounds, ours, plain)
-    return [Figure("training", "tokens/s", values, "plain TRL", peers)]
+    return [Figure("training", "tokens/s", values, "transformers + PEFT", peers)]
 
 # %% ../nbs/86_bench.ipynb #4d625ce8
 def _system(settings: Settings) -> str:

@@ -155,6 +155,7 @@ class Suite:
     cases_file: str = ""  # as the suite file names it
     sha256: str = ""  # of the suite file
     cases_sha256: str = ""  # of the file with the cases
+    prose_characters: int | None = None  # an answer without a call so far is words; None: read all
 
     @property
     def sampling(self) -> Sampling:
@@ -193,7 +194,8 @@ def _misfit(case: Case, toolbox: Toolbox) -> str | None:
 _SUITE_KEYS = {"name": (str, "a short name"), "description": (str, "a sentence"),
                "cases": (str, "the path of a JSON Lines file"), "prompt": (str, "a prompt's name"),
                "max_tokens": (int, "a whole number from 1"),
-               "temperature": ((int, float), "a number from 0")}
+               "temperature": ((int, float), "a number from 0"),
+               "prose_characters": (int, "a whole number from 1")}
 
 # %% ../nbs/60_cases.ipynb #3835886c
 def load_suite(
@@ -211,9 +213,11 @@ def load_suite(
             raise BadSuite(f"{path.name}, line {lines[key]}: there is no key {key!r}.{guess} "
                            f"The keys are {', '.join(_SUITE_KEYS)}.")
     for key, (kind, wanted) in _SUITE_KEYS.items():
+        if key == "prose_characters" and key not in content:
+            continue
         value = content.get(key)
         fits = isinstance(value, kind) and not isinstance(value, bool)
-        if not fits or not (value.strip() if kind is str else value >= (key == "max_tokens")):
+        if not fits or not (value.strip() if kind is str else value >= (kind is int)):
             raise BadSuite(f"{path.name}, line {lines.get(key, 1)}: {key!r} must be {wanted}; "
                            f"it is {value!r}.")
     cases = Path(root or find_root(path.parent)) / content["cases"]

@@ -14,7 +14,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Callable, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -345,15 +345,20 @@ class ChatClient:
     async def complete(
         self,
         messages: list[dict[str, Any]],  # OpenAI chat messages
+        enough: Callable[[str], bool] | None = None,  # told the text so far: is that all we need?
         **options: Any,  # as for `stream`
-    ) -> Reply:
+    ) -> Reply:  # with `finish_reason` "enough" where the rest was not waited for
         "One whole answer; raises `ClientError`, whose `partial` has the text that came."
-        started, first, events = time.monotonic(), None, []
+        started, first, events, text = time.monotonic(), None, [], ""
         async with aclosing(self.stream(messages, **options)) as stream:
             async for event in stream:
                 if first is None and not isinstance(event, (Usage, Done)):
                     first = time.monotonic() - started
                 events.append(event)
+                text += event.text if isinstance(event, TextDelta) else ""
+                if enough and enough(text):
+                    events.append(Done("enough"))
+                    break
         return _reply(events, first, time.monotonic() - started)
 
     async def models(self) -> list[str]:

@@ -222,11 +222,13 @@ def correct_all(walk: Walk, store: Any, answers: dict[str, str]) -> dict[str, in
 # %% ../nbs/85_demo.ipynb #edb712a0
 def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Dataset`
     "Rows from the feedback, checked and compared, as a dataset."
+    from javis.cases import read_cases
     from javis.curation import Curation
     from javis.datasets import build_dataset
     settings, curation = walk.settings, Curation(walk.settings.paths.curation)
     new = curation.collect(store, walk.toolbox)
-    held_out = [{"id": case.id, "request": case.request} for case in suite.cases]
+    cases = [*suite.cases, *read_cases(settings.paths.seed / "dev.jsonl")]
+    held_out = [{"id": case.id, "request": case.request} for case in cases]
     report = curation.exclude_near(held_out)
     clusters = curation.cluster()
     curation.accept()
@@ -271,7 +273,7 @@ def train_adapter(walk: Walk, dataset: Any, again: bool) -> tuple[Any, Path]:
 def evaluate(walk: Walk, suite: Any, engine: Any, adapter: str | None, workers: int = 4) -> Any:
     "The evaluation of the base model or an adapter, from the cache where it is there."
     from javis.evaluation import BadResults, conditions, engine_asker, load_evaluation, run_suite
-    asker = engine_asker(engine, adapter, suite.sampling)
+    asker = engine_asker(engine, adapter, suite)
     asked = conditions(suite, walk.facts["system"], walk.toolbox)["fingerprint"]
     key = sha256(json.dumps([asked, asker.about], sort_keys=True))[:16]
     folder = walk.settings.paths.cache / "evaluations" / key

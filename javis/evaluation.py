@@ -68,6 +68,7 @@ class Asker:
     extra: dict[str, Any] = field(default_factory=dict)  # more keys of the body
     tools: list[dict[str, Any]] | None = None  # for endpoints with native tools
     about: dict[str, Any] = field(default_factory=dict)  # who answers, for the record
+    prose_characters: int | None = None  # read no further where no call has begun by then
 
     async def __call__(
         self,
@@ -79,8 +80,13 @@ class Asker:
         if schema:
             form = {"name": "call", "strict": True, "schema": schema}
             extra["response_format"] = {"type": "json_schema", "json_schema": form}
-        return _as_text(await self.client.complete(messages, model=self.model, tools=self.tools,
-                                                   sampling=self.sampling, extra=extra))
+        return _as_text(await self.client.complete(
+            messages, self._is_words, model=self.model, tools=self.tools, sampling=self.sampling, extra=extra))
+
+    def _is_words(self, text: str) -> bool:
+        "Whether an answer is long enough to be sure that it is no call."
+        limit = self.prose_characters
+        return limit is not None and len(text) >= limit and "<tool_call" not in text
 
     async def aclose(self) -> None:
         "Close the connections of the running event loop; they open again when needed."
@@ -90,14 +96,15 @@ class Asker:
 def engine_asker(
     engine: Any,  # a started `javis.local.Engine`
     adapter: str | None,  # name of one of its adapters; None for the base model
-    sampling: Sampling,
+    suite: Suite,
 ) -> Asker:
     "Asks the embedded engine, through its served endpoint, with one adapter or none."
     file = engine.adapters[adapter] if adapter else None
     about = {"model": engine.model_name, "adapter": adapter,
              "adapter_sha256": sha256(Path(file)) if file else None}
     client = ChatClient(engine.url, engine.api_key)
-    return Asker(client, engine.model_name, sampling, extra=engine.lora(adapter), about=about)
+    return Asker(client, engine.model_name, suite.sampling, engine.lora(adapter), about=about,
+                 prose_characters=suite.prose_characters)
 
 # %% ../nbs/60_evaluation.ipynb #d7e37bec
 Ask = Callable[..., Awaitable[Any]]
@@ -224,7 +231,8 @@ def conditions(
     "What is asked and how. Evaluations with one fingerprint can be compared."
     tools = sha256(json.dumps(toolbox.schemas(), sort_keys=True))
     same = {"cases_sha256": suite.cases_sha256, "system_sha256": sha256(system),
-            "tools_sha256": tools, "sampling": suite.sampling.body(), "constrained": constrained}
+            "tools_sha256": tools, "sampling": suite.sampling.body(), "constrained": constrained,
+            "prose_characters": suite.prose_characters}
     return {"suite": suite.name, "suite_sha256": suite.sha256, "cases": suite.cases_file,
             "prompt": suite.prompt, **same,
             "fingerprint": sha256(json.dumps(same, sort_keys=True))}

@@ -224,15 +224,28 @@ def test_through_a_served_endpoint(tmp_path):
         engine = SimpleNamespace(url=server.url, api_key="sk-local-key", model_name="smol",
                                  adapters={"v1": adapter},
                                  lora=lambda name: {"lora": [{"id": 0, "scale": float(name == "v1")}]})
-        found = run(engine_asker(engine, "v1", Sampling(temperature=0, max_tokens=64)), concurrency=2)
+        found = run(engine_asker(engine, "v1", SUITE), concurrency=2)
         sent = server.requests[0].json
-        plain = run(engine_asker(engine, None, Sampling(temperature=0)), concurrency=1)
+        plain = run(engine_asker(engine, None, SUITE), concurrency=1)
         last = server.requests[-1].json
     assert found.summary["call"]["right"] == 6 and found.summary["no_call"]["right"] == 0
     assert sent["lora"] == [{"id": 0, "scale": 1.0}] and sent["temperature"] == 0 and sent["max_tokens"] == 64
     assert found.about["adapter"] == "v1" and found.about["adapter_sha256"] == sha256(Path(adapter))
     assert found.results[0].finish_reason == "stop" and found.results[0].seconds > 0
     assert last["lora"] == [{"id": 0, "scale": 0.0}] and plain.about["adapter_sha256"] is None
+
+
+def test_words_are_read_only_until_they_are_long_enough():
+    long = [stream_head(), *(said(f"word{i} ") for i in range(40)), END]
+    with ScriptedServer(long) as server:
+        ask = Asker(ChatClient(server.url), "smol", Sampling(), prose_characters=30)
+        found = run(ask, concurrency=1)
+    answer = found.results[-1]
+    assert found.summary["no_call"]["right"] == 2 and 30 <= len(answer.answer) < 40
+    assert answer.finish_reason == "enough"
+    with ScriptedServer([stream_head(), said(VITE), END]) as server:
+        found = run(Asker(ChatClient(server.url), "smol", Sampling(), prose_characters=1), concurrency=1)
+    assert found.summary["call"]["right"] == 6
 
 
 def test_native_tool_calls_are_heard():

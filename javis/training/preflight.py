@@ -28,6 +28,11 @@ class RenderedRow:
     labels: list[int]
 
     @property
+    def prompt(self) -> int:
+        "How many tokens stand before the first trained one."
+        return next(i for i, label in enumerate(self.labels) if label != -100)
+
+    @property
     def trained(self) -> int:
         "How many tokens are trained."
         return sum(label != -100 for label in self.labels)
@@ -134,7 +139,7 @@ def preflight_page(
     "A page with the first rows, trained tokens marked."
     parts = []
     for row in checked.rows[:shown]:
-        start = next(i for i, label in enumerate(row.labels) if label != -100)
+        start = row.prompt
         cuts = (row.input_ids[:start], row.input_ids[start:start + row.trained], row.input_ids[start + row.trained:])
         before, trained, after = (html.escape(tokenizer.decode(ids)) for ids in cuts)
         parts.append(f"<pre>{before}<mark>{trained}</mark>{after}</pre>")

@@ -35,6 +35,7 @@ class Lora(Strict):
     alpha: int = Field(32, ge=1, description="the adapter is scaled by alpha / rank")
     dropout: float = Field(0.0, ge=0, lt=1)
     targets: list[str] = Field(_LAYERS, min_length=1, description="names of linear layers")
+    layers: int | None = Field(None, ge=1, description="only the last so many blocks; None: all")
 
 # %% ../../nbs/50_recipes.ipynb #f7ffa176
 class Recipe(Strict):
@@ -46,7 +47,8 @@ class Recipe(Strict):
     target: Literal["local"] = "local"
     lora: Lora = Lora()
     epochs: float = Field(3, gt=0, le=100)
-    batch_size: int = Field(8, ge=1, le=1024)
+    batch_size: int = Field(8, ge=1, le=1024, description="rows at most")
+    batch_tokens: int = Field(4096, ge=1, description="padded tokens at most, a shared prefix not counted")
     learning_rate: float = Field(1e-3, gt=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(5, ge=0)

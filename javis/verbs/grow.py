@@ -215,7 +215,7 @@ def evaluate(
         right.append(bool(result.right))
         tell(done, of, f"{sum(right)} right so far")
     found = asyncio.run(run_suite(
-        suite, engine_asker(engine, name, suite.sampling), system=system_for(settings, toolbox),
+        suite, engine_asker(engine, name, suite), system=system_for(settings, toolbox),
         toolbox=toolbox, concurrency=engine.slots, progress=told,
         about={"run_id": version.run_id} if version else None))
     key = json.dumps([found.about["fingerprint"], found.about["model"], name,
