@@ -40,7 +40,8 @@ class Figure:
     def row(self) -> list[str]:
         "Name, median, range, peer, the peer's median, ratio: as texts."
         spread = f"{min(self.values):.3g} to {max(self.values):.3g}"
-        beside = [self.peer, f"{median(self.peer_values):.3g}", f"{self.ratio:.2f}"] if self.peer_values else [""] * 3
+        beside = ([self.peer, f"{median(self.peer_values):.3g}", f"{self.ratio:.2f}"]
+                  if self.peer_values else [""] * 3)
         return [f"{self.name} ({self.unit})", f"{median(self.values):.3g}", spread, *beside]
 
 # %% ../nbs/86_bench.ipynb #8e1c2676
@@ -99,8 +100,8 @@ def _raw(
     tokens: int,
 ) -> tuple[float, float]:
     "First token in seconds and tokens per second of a plain httpx stream."
-    body = dict(messages=messages, max_tokens=tokens, temperature=0, stream=True, **engine.lora(None),
-                stream_options={"include_usage": True})
+    body = dict(messages=messages, max_tokens=tokens, temperature=0, stream=True,
+                **engine.lora(None), stream_options={"include_usage": True})
     start, first, count = time.perf_counter(), None, 0
     with client.stream("POST", f"{engine.url}/chat/completions", json=body, timeout=120,
                        headers={"Authorization": f"Bearer {engine.api_key}"}) as response:
@@ -119,7 +120,8 @@ def bench_chat(
     rounds: int = 10,
     tokens: int = 96,  # of each answer
 ) -> list[Figure]:
-    "First token and tokens per second through a `ChatSession`, against raw httpx on the same engine."
+    ("First token and tokens per second through a `ChatSession`, "
+     "against raw httpx on the same engine.")
     from javis.config import Generation
     from javis.local import shared_engine
     from javis.session import open_session
@@ -128,7 +130,8 @@ def bench_chat(
     brief = settings.model_copy(update={"generation": Generation(temperature=0, max_tokens=tokens)})
     engine = shared_engine(endpoint.model, {}, context_length=endpoint.context_length)
     ours, raw, client = [], [], need("httpx", "local").Client()
-    with client, tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "bench.db") as store, \
+    with client, tempfile.TemporaryDirectory() as folder, \
+            Store(Path(folder) / "bench.db") as store, \
             open_session(brief, store=store, endpoint="local", follow_up=False) as session:
         for _ in range(rounds + 1):
             session.open_thread(None)
@@ -136,7 +139,8 @@ def bench_chat(
             answer = session.ask(_QUESTION)
             used = store.message(answer.message_id).generation.completion_tokens
             ours.append((answer.first_token_s, used / (time.perf_counter() - start)))
-            messages = [{"role": "system", "content": session.system}, {"role": "user", "content": _QUESTION}]
+            messages = [{"role": "system", "content": session.system},
+                        {"role": "user", "content": _QUESTION}]
             raw.append(_raw(client, engine, messages, tokens))
     first, speed = zip(*ours[1:])
     raw_first, raw_speed = zip(*raw[1:])
@@ -237,8 +241,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print all values as JSON")
     options = parser.parse_args()
     settings = load_settings()
-    parts = {"cli": bench_cli, "engine": lambda: bench_engine(settings), "chat": lambda: bench_chat(settings),
-             "training": lambda: bench_training(settings)}
+    parts = {"cli": bench_cli, "engine": lambda: bench_engine(settings),
+             "chat": lambda: bench_chat(settings), "training": lambda: bench_training(settings)}
     if unknown := set(options.parts) - set(parts):
         parser.error(f"no benchmark is called {', '.join(unknown)}")
     figures, failed = [], False
@@ -248,7 +252,8 @@ def main() -> int:
             figures += parts[name]()
         except subprocess.CalledProcessError as error:
             failed = True
-            print(f"{name} could not be measured: a peer ended with status {error.returncode}", file=sys.stderr)
+            print(f"{name} could not be measured: a peer ended with status {error.returncode}",
+                  file=sys.stderr)
     print(json.dumps([asdict(figure) for figure in figures]) if options.json else _table(figures))
     return int(failed)
 

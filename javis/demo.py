@@ -105,7 +105,8 @@ class Walk:
 
     def say(self, text: str, style: str = "") -> None:
         "Print a line; texts of models are shown as they are."
-        self.console.print(safe(text), style=style or None, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(safe(text), style=style or None, markup=False, highlight=False,
+                           soft_wrap=True)
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
@@ -135,7 +136,8 @@ def _session(walk: Walk, store: Any, **options: Any) -> Any:
 def _answered(walk: Walk, store: Any) -> dict[str, str]:
     "The base model's finished answers so far: message ids by request."
     return {row["request"]: row["message_id"] for row in store.answers()
-            if row["status"] == "complete" and not row["adapter"] and row["model"] == walk.facts["model"]}
+            if row["status"] == "complete" and not row["adapter"]
+            and row["model"] == walk.facts["model"]}
 
 # %% ../nbs/85_demo.ipynb #4dbd4a34
 def chat(
@@ -204,7 +206,8 @@ def import_others(walk: Walk, store: Any) -> int:  # how many are new
 
 # %% ../nbs/85_demo.ipynb #9bcbcf9f
 def correct_all(walk: Walk, store: Any, answers: dict[str, str]) -> dict[str, int]:
-    "Rate and correct every answer that nobody has judged yet; returns how often each reason was given."
+    ("Rate and correct every answer that nobody has judged yet; "
+     "returns how often each reason was given.")
     from javis.feedback import answer_text, correct, rate, verdicts
     judged, reasons = verdicts(store), {}
     with progress("   correcting") as tell:
@@ -234,8 +237,8 @@ def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Data
     curation.accept()
     dataset = build_dataset(curation, settings.paths.training_data, system=walk.facts["system"],
                             dev_fraction=0.05, guide=settings.paths.seed / "GUIDE.md")
-    walk.say(f"   {new} new rows; {len(report.rejected)} set aside as too near to a held-out request; "
-             f"{clusters} groups of near-duplicates stay together in one split")
+    walk.say(f"   {new} new rows; {len(report.rejected)} set aside as too near to a held-out "
+             f"request; {clusters} groups of near-duplicates stay together in one split")
     reused = " (there already)" if dataset.unchanged else ""
     walk.say(f"   dataset {dataset.version}{reused}: " +
              ", ".join(f"{count} {name}" for name, count in dataset.splits.items()))
@@ -243,7 +246,8 @@ def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Data
 
 # %% ../nbs/85_demo.ipynb #444fe6f2
 def train_adapter(walk: Walk, dataset: Any, again: bool) -> tuple[Any, Path]:
-    "Train with the recipe tools-cpu, or reuse the run; returns the run and its adapter for the engine."
+    ("Train with the recipe tools-cpu, or reuse the run; "
+     "returns the run and its adapter for the engine.")
     from javis.local import find_model
     from javis.training.recipes import load_recipe
     from javis.training.runs import train
@@ -266,7 +270,8 @@ def train_adapter(walk: Walk, dataset: Any, again: bool) -> tuple[Any, Path]:
         track(run, recipe.tracking)
     result = run.result
     walk.say(f"   run {run.id}{'' if seen else ' (there already)'}: {result['rows']} rows, "
-             f"{result['tokens_per_second']:.0f} tokens/s, loss on dev rows {result['dev_loss']:.2f}")
+             f"{result['tokens_per_second']:.0f} tokens/s, "
+             f"loss on dev rows {result['dev_loss']:.2f}")
     return run, gguf
 
 # %% ../nbs/85_demo.ipynb #c826e9b5
@@ -292,7 +297,8 @@ def evaluate(walk: Walk, suite: Any, engine: Any, adapter: str | None, workers: 
     return found
 
 # %% ../nbs/85_demo.ipynb #5b0ed135
-def promote(walk: Walk, run: Any, gguf: Path, dataset: Any, suite: Any, before: Any, after: Any) -> Any:
+def promote(walk: Walk, run: Any, gguf: Path, dataset: Any, suite: Any, before: Any,
+            after: Any) -> Any:
     "Register the adapter and let it serve if the gate is open; returns the version and the gate."
     from javis.gate import gate
     from javis.registry import GateClosed, Registry
@@ -355,19 +361,22 @@ def _begin(settings: Settings, console: Any, quick: int | None) -> tuple[Walk, A
     from javis.context import system_prompt
     from javis.prompts import Prompts
     from javis.tools.system import default_toolbox
-    local = [name for name in (settings.model, *settings.endpoints) if settings.endpoints[name].kind == "local"]
+    local = [name for name in (settings.model, *settings.endpoints)
+             if settings.endpoints[name].kind == "local"]
     if not local:
-        raise DemoError("The demo runs on the embedded model, and no endpoint of kind local is configured. "
-                        "Add one to configs/config.yaml.")
+        raise DemoError("The demo runs on the embedded model, and no endpoint of kind local is "
+                        "configured. Add one to configs/config.yaml.")
     endpoint, toolbox = settings.endpoint(local[0]), default_toolbox(settings)
     suite = load_suite(settings.paths.suites / "tools.yaml", settings.root)
     system = system_prompt(settings, Prompts.load(settings.paths.prompts), toolbox, endpoint)
-    walk = Walk(settings, console, read_lessons(settings.paths.seed / "corrections.jsonl")[:quick], toolbox)
+    walk = Walk(settings, console,
+                read_lessons(settings.paths.seed / "corrections.jsonl")[:quick], toolbox)
     walk.facts = dict(endpoint=local[0], model=endpoint.model, system=system)
     return walk, suite
 
 # %% ../nbs/85_demo.ipynb #239abd75
-def _tell_result(walk: Walk, comparison: Any, report: Path, memory: PeakMemory, promoted: bool) -> None:
+def _tell_result(walk: Walk, comparison: Any, report: Path, memory: PeakMemory,
+                 promoted: bool) -> None:
     "The table, the report, what it took, and what to do next."
     walk.console.print()
     walk.console.print(comparison.table("Held-out requests, before and after"))
@@ -389,7 +398,8 @@ def run_demo(
     quick: int | None = None,  # only so many lessons, to see that all parts work
     again: bool = False,  # train again although a finished run is there
 ) -> dict[str, Any]:  # seconds by step, scores, the version, whether it serves, the report's path
-    "Walk the whole loop; raises `DemoError` and whatever a step raises, and keeps what was finished."
+    ("Walk the whole loop; raises `DemoError` and whatever a step raises, "
+     "and keeps what was finished.")
     from javis.comparison import compare
     from javis.local import Engine
     from javis.report import write_report
@@ -401,7 +411,8 @@ def run_demo(
             probe(walk, store, {}, None)
         with walk.step("Rate and correct its answers"):
             reasons = correct_all(walk, store, answers)
-            walk.say("   " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items())))
+            walk.say("   " + ", ".join(
+                f"{count} {reason}" for reason, count in sorted(reasons.items())))
             walk.say(f"   {import_others(walk, store)} more corrections imported")
         with walk.step("Curate the corrections into a dataset"):
             dataset = curate(walk, store, suite)
@@ -415,12 +426,15 @@ def run_demo(
             walk.say(f"   right calls: {before.score('call')} before, {after.score('call')} after")
         with walk.step("Promote the better one"):
             version, found, promoted = promote(walk, run, gguf, dataset, suite, before, after)
-        with walk.step("Ask again" if promoted else f"Ask again, of {version.name}, which does not serve"):
+        with walk.step("Ask again" if promoted else
+                       f"Ask again, of {version.name}, which does not serve"):
             probe(walk, store, {version.name: version.gguf}, version.name)
     provenance = {"dataset": {"version": dataset.version, "hash": dataset.sha256},
                   "run": {"id": run.id, "version": version.name, "base": walk.facts["model"]}}
     steps = [event for event in run.events() if event["event"] == "step"]
-    report = write_report(run.folder / "report", comparison, gate=found, metrics=steps, provenance=provenance)
+    report = write_report(run.folder / "report", comparison, gate=found, metrics=steps,
+                          provenance=provenance)
     _tell_result(walk, comparison, report, memory, promoted)
-    return dict(seconds=walk.seconds, peak_memory_gb=round(memory.bytes / 1e9, 2), version=version.name,
-                promoted=promoted, before=before.summary, after=after.summary, report=str(report))
+    return dict(seconds=walk.seconds, peak_memory_gb=round(memory.bytes / 1e9, 2),
+                version=version.name, promoted=promoted, before=before.summary,
+                after=after.summary, report=str(report))

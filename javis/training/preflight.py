@@ -41,19 +41,21 @@ class RenderedRow:
 def render_row(
     row: dict[str, Any],  # with `id` and `messages`, the last one the assistant's
     tokenizer: Any,  # a Hugging Face tokenizer with a chat template
-    prose_tokens: int | None = None,  # train only so many tokens of a row of kind `prose`; None: all
+    prose_tokens: int | None = None,  # train only so many tokens of a `prose` row; None: all
 ) -> RenderedRow:
     "Render a conversation, and mark the tokens of its last answer and of its end for training."
     messages = row["messages"]
     if not messages or messages[-1]["role"] != "assistant":
-        raise PreflightError(f"Row {row['id']} does not end with an answer of the assistant. Reject it in curation.")
-    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True, tokenize=False)
+        raise PreflightError(f"Row {row['id']} does not end with an answer of the assistant. "
+                             "Reject it in curation.")
+    prompt = tokenizer.apply_chat_template(messages[:-1], add_generation_prompt=True,
+                                           tokenize=False)
     whole = tokenizer.apply_chat_template(messages, tokenize=False)
     end = tokenizer.eos_token
     if not whole.startswith(prompt) or end not in whole[len(prompt):]:
-        raise PreflightError(f"The chat template renders row {row['id']} so that its answer cannot be told from its "
-                             "prompt, or without an end token. Use a template that closes each turn with "
-                             f"{end!r}.")
+        raise PreflightError(f"The chat template renders row {row['id']} so that its answer cannot "
+                             "be told from its prompt, or without an end token. Use a template "
+                             f"that closes each turn with {end!r}.")
     answer = whole[len(prompt):whole.rindex(end) + len(end)]
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
@@ -87,7 +89,8 @@ class Preflight:
 # %% ../../nbs/51_preflight.ipynb #590294b8
 def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     "How many tokens all sequences begin with."
-    shortest, longest = min(sequences), max(sequences)  # in the order of dictionaries, so all others lie between
+    # in the order of dictionaries, so all others lie between
+    shortest, longest = min(sequences), max(sequences)
     pairs = zip(shortest, longest)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(shortest), len(longest)))
 
@@ -96,12 +99,15 @@ def _row_faults(row: dict[str, Any], rendered: RenderedRow, limit: int, end_id: 
     "What is wrong with one row."
     found, answer = [], row["messages"][-1]["content"]
     if not answer.strip() or not rendered.trained:
-        found.append(f"Row {row['id']} has nothing to learn: its answer is empty. Reject it in curation.")
+        found.append(f"Row {row['id']} has nothing to learn: its answer is empty. "
+                     "Reject it in curation.")
     elif rendered.input_ids[-1] != end_id:
-        found.append(f"Row {row['id']} does not end with the end token, so the model would not learn to stop.")
+        found.append(f"Row {row['id']} does not end with the end token, "
+                     "so the model would not learn to stop.")
     if len(rendered.input_ids) > limit:
-        found.append(f"Row {row['id']} has {len(rendered.input_ids)} tokens and max_length is {limit}: it would be "
-                     "clipped. Set max_length: auto in the recipe, or reject the row.")
+        found.append(f"Row {row['id']} has {len(rendered.input_ids)} tokens and max_length is "
+                     f"{limit}: it would be clipped. Set max_length: auto in the recipe, "
+                     "or reject the row.")
     if any(redact(message["content"]) != message["content"] for message in row["messages"]):
         found.append(f"Row {row['id']} seems to hold a secret. Reject or edit it in curation.")
     return found
@@ -115,20 +121,24 @@ def preflight(
 ) -> Preflight:
     "Render and check all rows; raises nothing but for rows that cannot be rendered at all."
     if not rows:
-        return Preflight([], 0, 0, ["The dataset has no training rows. Correct some answers first, then curate."])
+        return Preflight([], 0, 0, ["The dataset has no training rows. "
+                                    "Correct some answers first, then curate."])
     rendered = [render_row(row, tokenizer, prose_tokens) for row in rows]
     longest = max(len(row.input_ids) for row in rendered)
     limit = longest if max_length == "auto" else int(max_length)
     faults = [fault for row, tokens in zip(rows, rendered)
               for fault in _row_faults(row, tokens, limit, tokenizer.eos_token_id)]
-    return Preflight(rendered, min(limit, longest), common_prefix([row.input_ids for row in rendered]), faults)
+    return Preflight(rendered, min(limit, longest),
+                     common_prefix([row.input_ids for row in rendered]), faults)
 
 # %% ../../nbs/51_preflight.ipynb #74823770
 _PAGE = """<!doctype html><meta charset="utf-8"><title>Preflight</title><style>
-:root{color-scheme:light dark}body{font:14px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+:root{color-scheme:light dark}\
+body{font:14px/1.6 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#8881;padding:.8rem;border-radius:8px}
 mark{background:#2a9d5a55;color:inherit;border-radius:3px}</style>
-<h1>What is trained</h1><p>%s. <mark>Marked</mark> tokens are trained, the others are only read.</p>%s"""
+<h1>What is trained</h1>\
+<p>%s. <mark>Marked</mark> tokens are trained, the others are only read.</p>%s"""
 
 # %% ../../nbs/51_preflight.ipynb #fd3f9cac
 def preflight_page(
@@ -140,16 +150,19 @@ def preflight_page(
     parts = []
     for row in checked.rows[:shown]:
         start = row.prompt
-        cuts = (row.input_ids[:start], row.input_ids[start:start + row.trained], row.input_ids[start + row.trained:])
+        cuts = (row.input_ids[:start], row.input_ids[start:start + row.trained],
+                row.input_ids[start + row.trained:])
         before, trained, after = (html.escape(tokenizer.decode(ids)) for ids in cuts)
         parts.append(f"<pre>{before}<mark>{trained}</mark>{after}</pre>")
     numbers = checked.summary()
-    counts = (f"{numbers['rows']} rows, {numbers['tokens']} tokens, {numbers['trained_tokens']} of them trained; the "
-              f"longest row has {numbers['longest']}, and all begin with the same {numbers['shared_prefix']}")
+    counts = (f"{numbers['rows']} rows, {numbers['tokens']} tokens, "
+              f"{numbers['trained_tokens']} of them trained; the longest row has "
+              f"{numbers['longest']}, and all begin with the same {numbers['shared_prefix']}")
     return _PAGE % (counts, "".join(parts))
 
 # %% ../../nbs/51_preflight.ipynb #6c2c7c8d
 def template_sha(tokenizer: Any) -> str:
     "The hash of how the tokenizer renders a probe conversation with every role."
-    probe = [{"role": role, "content": f"the {role}"} for role in ("system", "user", "assistant", "user")]
+    probe = [{"role": role, "content": f"the {role}"}
+             for role in ("system", "user", "assistant", "user")]
     return sha256(tokenizer.apply_chat_template(probe, add_generation_prompt=True, tokenize=False))

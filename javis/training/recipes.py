@@ -48,7 +48,8 @@ class Recipe(Strict):
     lora: Lora = Lora()
     epochs: float = Field(3, gt=0, le=100)
     batch_size: int = Field(8, ge=1, le=1024, description="rows at most")
-    batch_tokens: int = Field(4096, ge=1, description="padded tokens at most, a shared prefix not counted")
+    batch_tokens: int = Field(4096, ge=1,
+                              description="padded tokens at most, a shared prefix not counted")
     learning_rate: float = Field(1e-3, gt=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     warmup_steps: int = Field(5, ge=0)
@@ -81,9 +82,11 @@ def load_recipe(
     path = Path(path)
     if not path.is_file():
         there = sorted(file.stem for file in path.parent.glob("*.yaml"))
-        raise RecipeError(f"There is no recipe {path.name}. Recipes here: {', '.join(there) or 'none'}.")
+        raise RecipeError(f"There is no recipe {path.name}. "
+                          f"Recipes here: {', '.join(there) or 'none'}.")
     content, lines = read_yaml(path, path.name)
-    values = {"name": path.stem} | content | {key: value for key, value in changes.items() if value is not None}
+    values = {"name": path.stem} | content | {
+        key: value for key, value in changes.items() if value is not None}
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -101,7 +104,8 @@ def resolve(
     template_sha: str,  # of the chat template and system prompt that the rows are rendered with
 ) -> dict[str, Any]:  # the recipe with what it points to, and `recipe_sha` over all but the dataset
     "A recipe complete with the hashes of what it points to."
-    identity = recipe.model_dump(exclude=_NOT_IDENTITY) | {"base_sha": base_sha, "template_sha": template_sha}
+    identity = recipe.model_dump(exclude=_NOT_IDENTITY) | {
+        "base_sha": base_sha, "template_sha": template_sha}
     recipe_sha = sha256(json.dumps(identity, sort_keys=True))
     return recipe.model_dump() | identity | {"dataset_sha": dataset_sha, "recipe_sha": recipe_sha}
 

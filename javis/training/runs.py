@@ -36,7 +36,8 @@ def _alive(process: dict[str, Any]) -> bool:
     "Is this very process (not a later one with the same number) still running?"
     try:
         found = psutil.Process(process["pid"])
-        return abs(found.create_time() - process["created"]) < 2 and found.status() != psutil.STATUS_ZOMBIE
+        return (abs(found.create_time() - process["created"]) < 2
+                and found.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, KeyError):
         return False
 
@@ -85,7 +86,8 @@ class Run:
 
 # %% ../../nbs/51b_runs.ipynb #1830c706
 def _weights(settings: Settings, base: str) -> tuple[str, str]:
-    "What the trainer loads (a folder, or a name on the Hugging Face hub), and the hash that identifies it."
+    ("What the trainer loads (a folder, or a name on the Hugging Face hub), "
+     "and the hash that identifies it.")
     from javis.local import find_model
     from javis.weights import dequantise
     if (Path(base) / "config.json").is_file():
@@ -98,7 +100,8 @@ def _weights(settings: Settings, base: str) -> tuple[str, str]:
 # %% ../../nbs/51b_runs.ipynb #f4cb317a
 def _rows(path: Path) -> list[dict[str, Any]]:
     "The rows of a JSONL file."
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return [json.loads(line)
+            for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
 
 # %% ../../nbs/51b_runs.ipynb #6e95781b
 def finished_twin(
@@ -110,7 +113,8 @@ def finished_twin(
         recipe = run.job.get("recipe", {})
         same = all(recipe.get(key) == resolved[key] for key in ("recipe_sha", "dataset_sha"))
         file = run.adapter / "adapter_model.safetensors"
-        if same and run.status == "done" and file.is_file() and sha256(file) == run.result["adapter_sha"]:
+        if (same and run.status == "done" and file.is_file()
+                and sha256(file) == run.result["adapter_sha"]):
             return run
     return None
 
@@ -118,7 +122,8 @@ def finished_twin(
 def runs(settings: Settings) -> list[Run]:
     "All runs of the project, newest first."
     folders = [path.parent for path in settings.paths.runs.glob("*/job.json")]
-    return [Run(folder) for folder in sorted(folders, key=lambda folder: folder.stat().st_mtime, reverse=True)]
+    return [Run(folder) for folder in sorted(
+        folders, key=lambda folder: folder.stat().st_mtime, reverse=True)]
 
 # %% ../../nbs/51b_runs.ipynb #2ebc035d
 def prepare_run(
@@ -136,8 +141,9 @@ def prepare_run(
     train, dev = dataset.folder / "train.jsonl", dataset.folder / "dev.jsonl"
     checked = preflight(_rows(train), tokenizer, recipe.max_length, recipe.prose_tokens).check()
     folder = _new_folder(settings.paths.runs, run_id(resolved))
-    job = dict(recipe=resolved, dataset=dataset.version, weights=weights, max_length=checked.max_length,
-               train=str(train.resolve()), dev=str(dev.resolve()) if _rows(dev) else None)
+    job = dict(recipe=resolved, dataset=dataset.version, weights=weights,
+               max_length=checked.max_length, train=str(train.resolve()),
+               dev=str(dev.resolve()) if _rows(dev) else None)
     atomic_write(folder / "preflight.html", preflight_page(checked, tokenizer))
     atomic_write(folder / "job.json", json.dumps(job, indent=1))
     return Run(folder)
@@ -153,15 +159,17 @@ def _new_folder(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise JavisError(f"{folder} could not be made ({error.strerror}). Free some space, or check the "
-                             "permissions of its parent.") from None
+            raise JavisError(f"{folder} could not be made ({error.strerror}). Free some space, "
+                             "or check the permissions of its parent.") from None
     raise JavisError(f"There are too many runs called {name} in {parent}. Remove some.")
 
 # %% ../../nbs/51b_runs.ipynb #1152e583
 def _child_environment() -> dict[str, str]:
-    "The environment of the training process: what Python and libraries need, without keys and tokens."
-    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "VIRTUAL_ENV", "PYTHONPATH",
-            "LD_LIBRARY_PATH", "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    ("The environment of the training process: what Python and libraries need, "
+     "without keys and tokens.")
+    keep = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "SYSTEMROOT", "VIRTUAL_ENV",
+            "PYTHONPATH", "LD_LIBRARY_PATH", "HF_HOME", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES",
+            "OMP_NUM_THREADS")
     return {name: os.environ[name] for name in keep if name in os.environ} | CHILD_ENVIRONMENT
 
 # %% ../../nbs/51b_runs.ipynb #d85de44b
@@ -169,9 +177,10 @@ def start_run(run: Run) -> Run:
     "Start the training process of a planned run and return at once."
     log = (run.folder / "log.txt").open("ab")
     offline = {"HF_HUB_OFFLINE": "1"} if Path(run.job["weights"]).is_dir() else {}
-    child = subprocess.Popen([sys.executable, "-m", "javis.training.trainer", str(run.folder.resolve())],
-                             cwd=run.folder, env=_child_environment() | offline, stdin=subprocess.DEVNULL,
-                             stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "javis.training.trainer", str(run.folder.resolve())],
+        cwd=run.folder, env=_child_environment() | offline, stdin=subprocess.DEVNULL,
+        stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
     log.close()
     try:
         process = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
@@ -196,13 +205,16 @@ def follow(
             break
         time.sleep(poll_s)
     if status != "done":
-        why = run.result.get("message") or f"it is {status}; the end of its log:\n{_tail(run.folder / 'log.txt')}"
+        why = (run.result.get("message")
+               or f"it is {status}; the end of its log:\n{_tail(run.folder / 'log.txt')}")
         raise TrainingFailed(f"The training run {run.id} gave no adapter: {why}")
 
 # %% ../../nbs/51b_runs.ipynb #b2659648
 def _tail(path: Path, lines: int = 8) -> str:
     "The last lines of a log."
-    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]) if path.is_file() else ""
+    return "\n".join(
+        path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    ) if path.is_file() else ""
 
 # %% ../../nbs/51b_runs.ipynb #8547b822
 def stop_run(
@@ -219,10 +231,12 @@ def stop_run(
         for member in psutil.wait_procs(members, timeout=grace_s)[1]:
             member.kill()
     if not run.result:
-        atomic_write(run.folder / "result.json", json.dumps({"status": "stopped", "message": "it was stopped"}))
+        atomic_write(run.folder / "result.json",
+                     json.dumps({"status": "stopped", "message": "it was stopped"}))
 
 # %% ../../nbs/51b_runs.ipynb #9ff3c631
-_LIBRARIES = ("javis", "torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "datasets", "accelerate")
+_LIBRARIES = ("javis", "torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo",
+              "datasets", "accelerate")
 
 # %% ../../nbs/51b_runs.ipynb #2132611e
 def _installed(name: str) -> str | None:
@@ -237,8 +251,9 @@ def write_manifest(run: Run) -> Path:
     "Write manifest.json into the folder of a finished run."
     recipe, result = run.job["recipe"], run.result
     hashes = {key: recipe[key] for key in ("recipe_sha", "dataset_sha", "base_sha", "template_sha")}
-    manifest = dict(run=run.id, dataset=run.job["dataset"], **hashes, adapter_sha=result["adapter_sha"],
-                    result=result, python=platform.python_version(), platform=platform.platform(),
+    manifest = dict(run=run.id, dataset=run.job["dataset"], **hashes,
+                    adapter_sha=result["adapter_sha"], result=result,
+                    python=platform.python_version(), platform=platform.platform(),
                     libraries={name: _installed(name) for name in _LIBRARIES})
     return atomic_write(run.folder / "manifest.json", json.dumps(manifest, indent=1))
 
@@ -250,7 +265,8 @@ def train(
     on_event: Callable[[Run, dict[str, Any]], None] | None = None,  # told of each event
     again: bool = False,  # also when a finished twin exists
 ) -> Run:  # done
-    "Train, or reuse the finished run of the same recipe and rows; raises `TrainingFailed`, `PreflightError`."
+    ("Train, or reuse the finished run of the same recipe and rows; "
+     "raises `TrainingFailed`, `PreflightError`.")
     run = prepare_run(settings, recipe, dataset, again)
     if run.status == "done":
         return run

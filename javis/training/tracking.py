@@ -17,7 +17,8 @@ from .runs import Run
 def _numbers(event: dict[str, Any]) -> dict[str, float]:
     "What of an event can be plotted."
     skip = ("event", "step", "of")
-    return {key: value for key, value in event.items() if key not in skip and isinstance(value, (int, float))}
+    return {key: value for key, value in event.items()
+            if key not in skip and isinstance(value, (int, float))}
 
 # %% ../../nbs/52_tracking.ipynb #f9c5ea29
 class TrackingError(JavisError):
@@ -33,19 +34,21 @@ def track(
     if mode == "off":
         return None
     wandb = need("wandb", "track")
-    quiet = dict(mode=mode, settings=wandb.Settings(silent=True, console="off", x_disable_stats=True))
+    quiet = dict(mode=mode,
+                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True))
     try:
         os.environ.setdefault("WANDB_SILENT", "true")
         config = run.job["recipe"] | {"dataset": run.job["dataset"]}
-        with wandb.init(project=project, id=run.id, name=run.id, dir=run.folder, config=config, resume="allow",
-                        **quiet) as tracked:
+        with wandb.init(project=project, id=run.id, name=run.id, dir=run.folder, config=config,
+                        resume="allow", **quiet) as tracked:
             for event in run.events():
                 if event["event"] == "step":
                     tracked.log(_numbers(event), step=event["step"])
             tracked.summary.update(_numbers(run.result) | {"status": run.status})
             place = tracked.url if mode == "online" else str(Path(tracked.dir).parent)
     except wandb.errors.Error as error:
-        raise TrackingError(f"W&B did not take {run.id}: {error}. Set WANDB_API_KEY in .env, or tracking: offline in "
-                            "the recipe; `wandb sync` sends an offline run later.") from None
+        raise TrackingError(f"W&B did not take {run.id}: {error}. Set WANDB_API_KEY in .env, "
+                            "or tracking: offline in the recipe; `wandb sync` sends an offline run "
+                            "later.") from None
     atomic_write(run.folder / "wandb.txt", place + "\n")
     return place

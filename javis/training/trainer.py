@@ -43,7 +43,8 @@ CHILD_ENVIRONMENT = {
 
 # %% ../../nbs/51a_trainer.ipynb #dbb6a086
 def _prefix_length(inputs: dict[str, Any]) -> int:
-    "How many positions all rows of a batch share, at most up to the last one before a trained token."
+    ("How many positions all rows of a batch share, "
+     "at most up to the last one before a trained token.")
     ids, trained = inputs["input_ids"], inputs["labels"] != -100
     same = (ids == ids[:1]).all(0).int().cumprod(0).sum()
     return min(int(same), int(trained.int().argmax(1).min()) - 1)
@@ -71,7 +72,8 @@ def shared_prefix(
             try:
                 return super().compute_loss(model, rest, *args, **kwargs)
             finally:
-                cache.layers.clear()  # the graph has what it needs; the cache would live on in a cycle
+                # the graph has what it needs; the cache would live on in a cycle
+                cache.layers.clear()
 
     return SharedPrefixTrainer
 
@@ -99,7 +101,8 @@ def _arguments(job: dict[str, Any], folder: Path) -> Any:
     from trl import SFTConfig
     recipe, on_gpu = job["recipe"], torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(folder / "checkpoints"), num_train_epochs=1,  # `arrange` has repeated the rows
+        output_dir=str(folder / "checkpoints"),
+        num_train_epochs=1,  # `arrange` has repeated the rows
         per_device_train_batch_size=1, per_device_eval_batch_size=1,  # an item is a batch
         learning_rate=recipe["learning_rate"], lr_scheduler_type=recipe["schedule"],
         warmup_steps=recipe["warmup_steps"], weight_decay=recipe["weight_decay"],
@@ -119,9 +122,11 @@ def _telling(journal: Journal, recipe: dict[str, Any]) -> Any:
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if logs and "loss" in logs:
-                keep = {key: float(logs[key]) for key in ("loss", "grad_norm", "learning_rate") if key in logs}
+                keep = {key: float(logs[key])
+                        for key in ("loss", "grad_norm", "learning_rate") if key in logs}
                 epoch = round(recipe["epochs"] * state.global_step / state.max_steps, 3)
-                journal.write("step", step=state.global_step, of=state.max_steps, epoch=epoch, **keep)
+                journal.write("step", step=state.global_step, of=state.max_steps, epoch=epoch,
+                              **keep)
 
         def on_step_end(self, args, state, control, **kwargs):
             if time.monotonic() - journal.started > recipe["max_minutes"] * 60:
@@ -199,7 +204,8 @@ def _batches(checked: Preflight, recipe: dict[str, Any], share: bool, epochs: fl
 # %% ../../nbs/51a_trainer.ipynb #aba0fedb
 def _rows(path: str | None) -> list[dict[str, Any]]:
     "The rows of a JSONL file; none for no file."
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()] if path else []
+    return [json.loads(line)
+            for line in Path(path).read_text(encoding="utf-8").splitlines()] if path else []
 
 # %% ../../nbs/51a_trainer.ipynb #6b5551c0
 def _save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
@@ -214,7 +220,8 @@ def _save_adapter(model: Any, tokenizer: Any, folder: Path) -> Path:
 def train(
     folder: str | Path,  # the run's folder, with job.json
 ) -> dict[str, Any]:  # what result.json says
-    "Train as `job.json` says; writes metrics.jsonl, adapter/ and result.json; raises `TrainingFailed`."
+    ("Train as `job.json` says; writes metrics.jsonl, adapter/ and result.json; "
+     "raises `TrainingFailed`.")
     folder = Path(folder)
     job, journal = json.loads((folder / "job.json").read_text(encoding="utf-8")), Journal(folder)
     recipe, telling = job["recipe"], _telling(journal, job["recipe"])
@@ -226,18 +233,21 @@ def train(
     checked = preflight(rows, tokenizer, job["max_length"], recipe["prose_tokens"]).check()
     share = recipe["share_prefix"] and not torch.cuda.is_available()
     trainer = (shared_prefix(SFTTrainer) if share else SFTTrainer)(
-        model=model, processing_class=tokenizer, train_dataset=_batches(checked, recipe, share, recipe["epochs"]),
+        model=model, processing_class=tokenizer,
+        train_dataset=_batches(checked, recipe, share, recipe["epochs"]),
         args=_arguments(job, folder), data_collator=_collator(tokenizer), callbacks=[telling])
-    journal.write("training", **checked.summary(), threads=torch.get_num_threads(), shares_prefix=share)
+    journal.write("training", **checked.summary(), threads=torch.get_num_threads(),
+                  shares_prefix=share)
     start = time.monotonic()
     trainer.train()
     seconds = time.monotonic() - start
     if telling.late:
-        raise TrainingFailed(f"The run reached max_minutes ({recipe['max_minutes']:g}) before its end. Raise it in "
-                             "the recipe, or train fewer epochs.")
+        raise TrainingFailed(f"The run reached max_minutes ({recipe['max_minutes']:g}) before its "
+                             "end. Raise it in the recipe, or train fewer epochs.")
     dev = preflight(dev_rows, tokenizer, prose_tokens=recipe["prose_tokens"])
     loss = trainer.evaluate(_batches(dev, recipe, False, 1))["eval_loss"] if dev_rows else None
-    return _finish(folder, journal, checked, _save_adapter(model, tokenizer, folder), seconds, recipe["epochs"], loss)
+    return _finish(folder, journal, checked, _save_adapter(model, tokenizer, folder), seconds,
+                   recipe["epochs"], loss)
 
 # %% ../../nbs/51a_trainer.ipynb #5912e990
 def _peak_gib() -> float:
@@ -250,12 +260,13 @@ def _peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 # %% ../../nbs/51a_trainer.ipynb #fdd8e314
-def _finish(folder: Path, journal: Journal, checked: Preflight, adapter: Path, seconds: float, epochs: float,
-            dev_loss: float | None) -> dict[str, Any]:
+def _finish(folder: Path, journal: Journal, checked: Preflight, adapter: Path, seconds: float,
+            epochs: float, dev_loss: float | None) -> dict[str, Any]:
     "Write result.json, the sign that the run is done."
     numbers = checked.summary()
-    result = dict(status="done", adapter_sha=sha256(adapter / "adapter_model.safetensors"), dev_loss=dev_loss,
-                  train_seconds=round(seconds, 2), tokens_per_second=round(numbers["tokens"] * epochs / seconds, 1),
+    result = dict(status="done", adapter_sha=sha256(adapter / "adapter_model.safetensors"),
+                  dev_loss=dev_loss, train_seconds=round(seconds, 2),
+                  tokens_per_second=round(numbers["tokens"] * epochs / seconds, 1),
                   peak_memory_gib=round(_peak_gib(), 2), **numbers)
     journal.write("done", **result)
     atomic_write(folder / "result.json", json.dumps(result, indent=1))
@@ -267,10 +278,12 @@ def _explain(error: BaseException) -> str:
     if isinstance(error, JavisError):
         return str(error)
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "There was not enough memory. Lower batch_size in the recipe, or use a larger machine."
+        return ("There was not enough memory. Lower batch_size in the recipe, "
+                "or use a larger machine.")
     if isinstance(error, OSError) and error.errno == 28:
         return "The disk is full. Free some space and train again."
-    return f"{type(error).__name__}: {error}. The whole story is in log.txt beside this run's metrics."
+    return (f"{type(error).__name__}: {error}. "
+            "The whole story is in log.txt beside this run's metrics.")
 
 # %% ../../nbs/51a_trainer.ipynb #c0420f35
 def main() -> int:
@@ -284,7 +297,8 @@ def main() -> int:
         traceback.print_exc()
         message = _explain(error)
         Journal(folder).write("failed", message=message)
-        atomic_write(folder / "result.json", json.dumps({"status": "failed", "message": message}, indent=1))
+        atomic_write(folder / "result.json",
+                     json.dumps({"status": "failed", "message": message}, indent=1))
         return 1
 
 # %% ../../nbs/51a_trainer.ipynb #d469db89
