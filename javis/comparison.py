@@ -197,16 +197,21 @@ def _markdown(comparison: Comparison) -> str:
 # %% ../nbs/62_comparison.ipynb #43a341e6
 def _rich_table(comparison: Comparison, title: str | None) -> Any:
     "The five measures; every cell is plain text, never markup."
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
     plain = lambda text, style="": Text(printable(text), style=style)
-    table = Table(title=title and plain(title), caption=plain(f"right calls: {comparison.verdict}"))
-    for name in comparison.head:
-        table.add_column(plain(name), justify="right" if name else "left")
-    for row in comparison.rows:
+    table = Table(title=title and plain(title), caption=plain(f"right calls: {comparison.verdict}"),
+                  box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption_justify="left")
+    cells = [[cell.replace(" to ", "…") for cell in row.cells] for row in comparison.rows]
+    for name, *column in zip(comparison.head, *cells):
+        # where space is short, the names of the measures are folded, and no number is
+        table.add_column(plain(name), justify="right" if name else "left",
+                         min_width=max(map(len, column)) if name else None)
+    for row, texts in zip(comparison.rows, cells):
         sign = row.pairs and row.pairs.p < 0.05 and row.pairs.difference
         style = "" if not sign else "green" if sign > 0 else "red"
-        *texts, difference, p = row.cells
+        *texts, difference, p = texts
         table.add_row(*map(plain, texts), plain(difference, style), plain(p, style))
     return table
 

@@ -118,7 +118,7 @@ class Walk:
         self.say(f"   {clock(self.seconds[title])}", "dim")
 
 # %% ../nbs/85_demo.ipynb #c56e0cb6
-_ASKED = 120  # lessons that are really asked; the others come in as corrections
+_ASKED = 80  # lessons that are really asked; the others come in as corrections
 _ANSWER_TOKENS = 24
 
 # %% ../nbs/85_demo.ipynb #402fa20c

@@ -37,6 +37,7 @@ class Journal:
 # %% ../../nbs/51a_trainer.ipynb #420eb0f9
 CHILD_ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "MALLOC_ARENA_MAX": "2",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled", "PYTHONUNBUFFERED": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1", "UNSLOTH_DISABLE_STATISTICS": "1",
 }
@@ -54,12 +55,12 @@ def shared_prefix(
     trainer_class: type,  # a subclass of `transformers.Trainer`
     least: int = 32,  # tokens; a shorter prefix is not worth the trouble
 ) -> type:
-    "A trainer whose training steps read the prefix that all rows of a batch share only once."
+    "A trainer that reads the prefix that all rows of a batch share only once."
     from transformers import DynamicCache
 
     class SharedPrefixTrainer(trainer_class):
         def compute_loss(self, model, inputs, *args, **kwargs):
-            length = _prefix_length(inputs) if model.training else 0
+            length = _prefix_length(inputs)
             if length < least:
                 return super().compute_loss(model, inputs, *args, **kwargs)
             ids, cache = inputs["input_ids"], DynamicCache(config=model.config)
@@ -245,7 +246,7 @@ def train(
         raise TrainingFailed(f"The run reached max_minutes ({recipe['max_minutes']:g}) before its "
                              "end. Raise it in the recipe, or train fewer epochs.")
     dev = preflight(dev_rows, tokenizer, prose_tokens=recipe["prose_tokens"])
-    loss = trainer.evaluate(_batches(dev, recipe, False, 1))["eval_loss"] if dev_rows else None
+    loss = trainer.evaluate(_batches(dev, recipe, share, 1))["eval_loss"] if dev_rows else None
     return _finish(folder, journal, checked, _save_adapter(model, tokenizer, folder), seconds,
                    recipe["epochs"], loss)
 
