@@ -144,12 +144,15 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(tmp_path):
     mask = torch.ones_like(ids)
     mask[1, 48:], labels[1, 48:] = 0, -100
     found = []
-    for kind in (Trainer, shared_prefix(Trainer)):
+    for kind in (Trainer, shared_prefix(Trainer), shared_prefix(Trainer, gradient=False)):
         trainer = kind(model=model, args=TrainingArguments(str(tmp_path), use_cpu=True, report_to="none"))
         model.zero_grad()
         loss = trainer.compute_loss(model, dict(input_ids=ids, labels=labels, attention_mask=mask))
         loss.backward()
         found.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.requires_grad]))
-    (loss, grads), (shared_loss, shared_grads) = found
-    torch.testing.assert_close(shared_loss, loss)
+    (loss, grads), (shared_loss, shared_grads), (frozen_loss, frozen_grads) = found
+    torch.testing.assert_close([shared_loss, frozen_loss], [loss, loss])
     torch.testing.assert_close(shared_grads, grads, rtol=1e-4, atol=1e-6)
+    cosine = torch.nn.functional.cosine_similarity
+    assert cosine(*(torch.cat([g.flatten() for g in of]) for of in (frozen_grads, grads)), dim=0) > 0.5
+    assert any((a - b).abs().max() > 1e-4 for a, b in zip(frozen_grads, grads))

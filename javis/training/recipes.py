@@ -59,6 +59,7 @@ class Recipe(Strict):
     prose_tokens: int | None = Field(None, ge=1, description="of an answer in prose; None: all")
     prose_share: float | None = Field(None, gt=0, lt=1, description="of the rows of each language")
     share_prefix: bool = True
+    prefix_gradient: bool = True
     seed: int = Field(3407, ge=0)
     max_minutes: float = Field(30, gt=0)
     tracking: Literal["offline", "online", "off"] = "offline"

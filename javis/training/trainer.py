@@ -53,9 +53,11 @@ def _prefix_length(inputs: dict[str, Any]) -> int:
 # %% ../../nbs/51a_trainer.ipynb #e498c78b
 def shared_prefix(
     trainer_class: type,  # a subclass of `transformers.Trainer`
+    gradient: bool = True,  # also through the prefix
     least: int = 32,  # tokens; a shorter prefix is not worth the trouble
 ) -> type:
     "A trainer that reads the prefix that all rows of a batch share only once."
+    import torch
     from transformers import DynamicCache
 
     class SharedPrefixTrainer(trainer_class):
@@ -64,7 +66,8 @@ def shared_prefix(
             if length < least:
                 return super().compute_loss(model, inputs, *args, **kwargs)
             ids, cache = inputs["input_ids"], DynamicCache(config=model.config)
-            with self.compute_loss_context_manager():
+            learns = gradient and torch.is_grad_enabled()
+            with torch.set_grad_enabled(learns), self.compute_loss_context_manager():
                 inner = model.get_base_model().model
                 inner(input_ids=ids[:1, :length], past_key_values=cache, use_cache=True)
             cache.batch_repeat_interleave(len(ids))
@@ -233,7 +236,8 @@ def train(
     rows, dev_rows = balance(_rows(job["train"]), recipe["prose_share"]), _rows(job["dev"])
     checked = preflight(rows, tokenizer, job["max_length"], recipe["prose_tokens"]).check()
     share = recipe["share_prefix"] and not torch.cuda.is_available()
-    trainer = (shared_prefix(SFTTrainer) if share else SFTTrainer)(
+    kind = shared_prefix(SFTTrainer, recipe["prefix_gradient"]) if share else SFTTrainer
+    trainer = kind(
         model=model, processing_class=tokenizer,
         train_dataset=_batches(checked, recipe, share, recipe["epochs"]),
         args=_arguments(job, folder), data_collator=_collator(tokenizer), callbacks=[telling])
