@@ -21,15 +21,16 @@ from .client import ChatClient, Sampling
 from .config import JavisError, Settings
 from .context import Manifest, build_messages, estimate_tokens, prompt_name, system_prompt
 from .events import (
-    Answer, ApprovalNeeded, Cancelled, Failed, Finished, Started, ToolFinished, ToolProposed,
-    ToolRun, ToolStarted, Warned)
+    Answer, Approval, ApprovalNeeded, Cancelled, Failed, Finished, Started, ToolFinished,
+    ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned, Writing)
 from .local import lora_scales
 from .prompts import Prompts
 from .records import Message
 from .store import Store
 from .stream import TextDelta
-from .tools.base import Toolbox, ToolError, ToolSyntaxError
-from .tools.policy import Policy
+from .tools.base import Tool, Toolbox, ToolError, ToolSyntaxError
+from .tools.grants import Grants, call_key, kind_of
+from .tools.policy import Decision, Policy
 from .turn import Control, Draft, Model, Stopped, Wish, connect, wishes_of
 
 _log = logging.getLogger("javis.session")
@@ -46,7 +47,7 @@ class _Setup:
         endpoint: str | None = None,  # its name in the settings; by default `settings.model`
         adapter: str | None = None,  # one of `adapters`, or one that a vLLM server has
         adapters: Mapping[str, Path] | None = None,  # GGUF adapters for the embedded engine
-        approve: Callable[[ApprovalNeeded], bool] | None = None,  # None: nobody is there to ask
+        approve: Callable[[ApprovalNeeded], Approval | bool] | None = None,  # None: nobody is there
         prompts: Prompts | None = None,  # by default those of configs/prompts.yaml
         thread_id: str | None = None,  # a conversation to go on with; by default a new one
         follow_up: bool = True,  # False: end with the tool's result, without words about it
@@ -57,6 +58,7 @@ class _Setup:
         self.endpoint_name, self.endpoint = endpoint or settings.model, settings.endpoint(endpoint)
         self.adapter, self.adapters = adapter, dict(adapters or {})
         self.approve, self.follow_up = approve, follow_up
+        self.grants = Grants(store, policy)
         self.prompts = prompts or Prompts.load(settings.paths.prompts)
         self._lock, self._control = threading.Lock(), None
         self._model = client and Model(client, adapter or self.endpoint.model)
@@ -106,6 +108,7 @@ class _Sending(_Setup):
 class Turn:
     "A request on its way, and what came of it so far."
     control: Control
+    meta: dict[str, Any] = field(default_factory=dict)  # more to keep with the request
     thread_id: str | None = None
     request_id: str | None = None
     drafts: list[Draft] = field(default_factory=list)
@@ -125,8 +128,8 @@ class _Recording(_Sending):
                                             parent_id=above, meta=meta)
         return self.head
 
-    async def _open(self, turn: Turn, text: str, path: list[Message], context: Manifest) -> str:
-        "Save a request, with the prompt before it where that is new; the id of the request."
+    async def _open(self, turn: Turn, text: str, path: list[Message], context: Manifest) -> None:
+        "Save a request, with the prompt before it where that is new."
         if self.thread_id is None:
             self.thread_id = await asyncio.to_thread(self.store.new_thread, _title(text))
         turn.thread_id, above = self.thread_id, path[-1].id if path else None
@@ -135,9 +138,8 @@ class _Recording(_Sending):
             name = prompt_name(self.settings, self.prompts, self.toolbox, self.endpoint)
             meta = {"prompt": name, "sha256": self.prompts.hash(name)}
             above = await self._add(turn, "system", self.system, above, meta)
-        meta = {"context": context.record()}
+        meta = turn.meta | {"context": context.record()}
         turn.request_id = await self._add(turn, "user", text, above, meta)
-        return turn.request_id
 
 # %% ../nbs/31b_answering.ipynb #92c64368
 class _Saving(_Recording):
@@ -147,6 +149,7 @@ class _Saving(_Recording):
             self.store.start_answer, turn.thread_id, above, endpoint=self.endpoint_name,
             model=self.endpoint.model, adapter=self.adapter, sampling=asdict(self.sampling))
         turn.drafts.append(Draft(self.head))
+        turn.control.emit(Writing(self.head))
         return turn.drafts[-1]
 
     async def _end(self, draft: Draft, status: str, error: Exception | None = None) -> None:
@@ -211,35 +214,83 @@ class _Generating(_Saving):
                     draft.saved = time.monotonic()
 
 # %% ../nbs/31b_answering.ipynb #ee23348f
-class _Running(_Generating):
-    async def _outcome(self, turn: Turn, id: str, wish: Wish) -> tuple[str, str, float | None]:
-        "Status, result and milliseconds (None if it did not run) of a call; raises `Stopped`."
+class _Refused(Exception):
+    "A call that does not run."
+
+# %% ../nbs/31b_answering.ipynb #6505c787
+class _Asking(_Generating):
+    async def _permitted(self, turn: Turn, id: str, tool: Tool, arguments: dict[str, Any]
+                         ) -> tuple[dict[str, Any], bool]:
+        "What a call runs with, and whether a person agreed; raises `_Refused` and `ToolError`."
+        why = self.policy.decide(tool, arguments)
+        if why.verdict == "deny":
+            raise _Refused(f"this is not allowed ({why.rule})")
+        if why.verdict == "allow":
+            return arguments, False
+        call = (turn.thread_id, tool, arguments, why)
+        if await asyncio.to_thread(self.grants.cover, *call):
+            return arguments, True
+        if self.approve is None:
+            raise _Refused(f"this needs approval, and nobody is there ({why.rule})")
+        said = await turn.control.approval(await asyncio.to_thread(self._question, id, *call[1:]))
+        await asyncio.to_thread(self._remember, turn, id, said)
+        if not said.yes:
+            raise _Refused("the user said no to this call")
+        if said.scope != "once":
+            await asyncio.to_thread(self.grants.add, said.scope, *call)
+        return self._edited(tool, arguments, said), True
+
+    def _question(self, id: str, tool: Tool, arguments: dict, why: Decision) -> ApprovalNeeded:
+        "What a person is asked."
+        return ApprovalNeeded(
+            id, tool.name, arguments, why.rule, tool.effect,
+            call_key(tool.name, arguments, self.policy.root),
+            self.toolbox.preview(tool.name, arguments), kind_of(tool, arguments, self.policy))
+
+    def _remember(self, turn: Turn, id: str, said: Approval) -> None:
+        "Keep what a person said to a call."
+        word = "denied" if not said.yes else "approved" if said.arguments is None else "edited"
+        about = {"tool_call": id, "scope": said.scope, "arguments": said.arguments}
+        self.store.add_feedback(turn.drafts[-1].id, "implicit", text=word, payload=about)
+
+    def _edited(self, tool: Tool, arguments: dict[str, Any], said: Approval) -> dict[str, Any]:
+        "The arguments as a person left them."
+        if said.arguments is None:
+            return arguments
+        edited = self.toolbox.validate(tool.name, said.arguments)
+        if (why := self.policy.decide(tool, edited)).verdict == "deny":
+            raise _Refused(f"with these arguments it is not allowed ({why.rule})")
+        return edited
+
+# %% ../nbs/31b_answering.ipynb #7dfe12a0
+class _Running(_Asking):
+    async def _outcome(self, turn: Turn, id: str, wish: Wish) -> ToolRun:
+        "What became of a call; raises `Stopped`."
         try:
             tool = self.toolbox[wish.name]
             arguments = self.toolbox.validate(wish.name, wish.arguments)
+            checked, approved = await self._permitted(turn, id, tool, arguments)
         except ToolError as error:
-            return "error", f"error: {error}", None
-        decision = self.policy.decide(tool, arguments)
-        ask = decision.verdict == "ask"
-        if decision.verdict == "deny":
-            return "denied", f"error: this is not allowed ({decision.rule})", None
-        if ask and self.approve is None:
-            why = f"error: this needs approval, and nobody is there ({decision.rule})"
-            return "denied", why, None
-        if ask and not await turn.control.approval(
-                ApprovalNeeded(id, wish.name, arguments, decision.rule)):
-            return "denied", "error: the user said no to this call", None
+            return ToolRun(id, wish.name, wish.arguments, "error", f"error: {error}")
+        except _Refused as error:
+            return ToolRun(id, wish.name, wish.arguments, "denied", f"error: {error}")
         turn.control.check()
         turn.control.emit(ToolStarted(id, wish.name))
         started = time.monotonic()
-        result = await self._run(turn, wish.name, arguments, approved=ask)
+        result = await self._run(turn, id, wish.name, checked, approved)
         status = "error" if result.startswith("error:") else "ok"
-        return status, result, (time.monotonic() - started) * 1000
+        if checked != arguments:
+            result = f"{result}\n[the user changed the arguments: {json.dumps(checked)}]"
+        ms = (time.monotonic() - started) * 1000
+        return ToolRun(id, wish.name, wish.arguments if checked == arguments else checked, status,
+                       result, ms)
 
-    async def _run(self, turn: Turn, name: str, arguments: dict[str, Any], approved: bool) -> str:
+    async def _run(self, turn: Turn, id: str, name: str, arguments: dict, approved: bool) -> str:
         "Run a tool beside the loop; when stopped, give it a moment to end."
+        tell = lambda text: turn.control.emit(ToolOutput(id, text))
         call = asyncio.ensure_future(asyncio.to_thread(
-            self.toolbox.call, name, arguments, approved=approved, cancelled=turn.control.stopped))
+            self.toolbox.call, name, arguments, approved=approved, cancelled=turn.control.stopped,
+            output=tell))
         try:
             return await turn.control.interruptible(asyncio.shield(call))
         except Stopped:
@@ -266,31 +317,50 @@ class _Calling(_Running):
         "See a call through to its result; the id of the message that holds it."
         id = await asyncio.to_thread(self.store.add_tool_call, draft.id, wish.name, wish.arguments,
                                      wish.call_id)
-        turn.control.emit(ToolProposed(id, wish.name, wish.arguments))
+        effect = self.toolbox[wish.name].effect if wish.name in self.toolbox.names else ""
+        turn.control.emit(ToolProposed(id, wish.name, wish.arguments, effect))
         try:
-            status, result, ms = await self._outcome(turn, id, wish)
+            run = await self._outcome(turn, id, wish)
         except Stopped:
-            status, result, ms = "cancelled", "error: the user stopped this call", None
-        await asyncio.to_thread(self.store.finish_tool_call, id, result, status, ms)
-        turn.runs.append(ToolRun(id, wish.name, wish.arguments, status, result, ms))
-        turn.control.emit(ToolFinished(turn.runs[-1]))
+            run = ToolRun(id, wish.name, wish.arguments, "cancelled",
+                          "error: the user stopped this call")
+        await asyncio.to_thread(self.store.finish_tool_call, id, run.result, run.status, run.ms)
+        turn.runs.append(run)
+        turn.control.emit(ToolFinished(run))
         meta = {"tool_call": id, "call_id": wish.call_id or id, "name": wish.name,
-                "arguments": wish.arguments, "status": status}
-        return await self._add(turn, "tool", result, above, meta)
+                "arguments": run.arguments, "status": run.status}
+        return await self._add(turn, "tool", run.result, above, meta)
 
 # %% ../nbs/31b_answering.ipynb #f24306df
 class Answering(_Calling):
-    async def _reply(self, turn: Turn, text: str, parent: str | None) -> None:
-        "Answer a request; raises `Stopped`, or why there is no answer."
+    async def _asked(self, turn: Turn, text: str, parent: str | None) -> list[dict[str, Any]]:
+        "Save a new request; what the model is sent for it."
         if parent:
             self.thread_id = (await asyncio.to_thread(self.store.message, parent)).thread_id
         above = parent or self.head
         path = await asyncio.to_thread(self.store.path, above) if above else []
         messages, context = self._context(path, text)
-        above = await self._open(turn, text, path, context)
-        turn.control.emit(Started(turn.thread_id, above, self.endpoint_name, self.endpoint.model,
-                                  self.adapter, context))
-        draft = await self._generate(turn, messages, above)
+        await self._open(turn, text, path, context)
+        self._tell_start(turn, context)
+        return messages
+
+    async def _asked_again(self, turn: Turn, request_id: str) -> list[dict[str, Any]]:
+        "What the model is sent for a request that is there already."
+        *path, request = await asyncio.to_thread(self.store.path, request_id)
+        self.thread_id = turn.thread_id = request.thread_id
+        turn.request_id = self.head = request_id
+        messages, context = self._context(path, request.content)
+        self._tell_start(turn, context)
+        return messages
+
+    def _tell_start(self, turn: Turn, context: Manifest) -> None:
+        "Say who is asked."
+        turn.control.emit(Started(turn.thread_id, turn.request_id, self.endpoint_name,
+                                  self.endpoint.model, self.adapter, context))
+
+    async def _reply(self, turn: Turn, messages: list[dict[str, Any]]) -> None:
+        "Answer a request; raises `Stopped`, or why there is no answer."
+        draft = await self._generate(turn, messages, turn.request_id)
         wishes, above = await self._wanted(turn, draft), draft.id
         for wish in wishes:
             above = await self._call(turn, draft, wish, above)
@@ -314,12 +384,14 @@ class Answering(_Calling):
     async def take_turn(
         self,
         turn: Turn,
-        text: str,
+        text: str | None,  # None: answer the request `parent` once more
         parent: str | None = None,  # the message to go on from; by default the last one
     ) -> None:
         "Answer a request, and tell how it ended; never raises."
         try:
-            await self._reply(turn, text, parent)
+            again = text is None
+            await self._reply(turn, await (self._asked_again(turn, parent) if again else
+                                           self._asked(turn, text, parent)))
             end = Finished(self._answer(turn, "complete"))
         except Stopped:
             end = Cancelled(self._answer(turn, "cancelled"))

@@ -39,28 +39,35 @@ def _next(heard: "queue.SimpleQueue[Event]") -> Event:
 
 # %% ../nbs/32_session.ipynb #4bbe07b9
 class _Listening(Answering):
-    def _start(self, text: str, parent: str | None, emit: Callable[[Event], None]) -> Control:
-        "Begin a turn on the background loop."
-        if not text.strip():
+    def begin(
+        self,
+        text: str | None,  # a request; None answers the request `parent` once more
+        emit: Callable[[Event], None],  # told what happens, on the background loop
+        *,
+        parent: str | None = None,  # the message to go on from; by default the last one
+        meta: dict[str, Any] | None = None,  # more to keep with the request
+    ) -> Control:  # stops the turn, and answers what it asks
+        "Begin a turn on the background loop; raises `NothingAsked` and `SessionBusy`."
+        if text is not None and not text.strip():
             raise NothingAsked("There is nothing to answer: write a request.")
         with self._lock:
             if self._control and not self._control.future.done():
                 raise SessionBusy("This session is still answering: wait for it, or call stop().")
             control = Control(emit)
-            turn = self.take_turn(Turn(control), text, parent)
+            turn = self.take_turn(Turn(control, dict(meta or {})), text, parent)
             control.future = asyncio.run_coroutine_threadsafe(turn, background_loop())
             self._control = control
         return control
 
-    def stream(self, text: str, *, parent: str | None = None) -> Iterator[Event]:
+    def stream(self, text: str | None, *, parent: str | None = None) -> Iterator[Event]:
         "The events of a turn as they happen; leaving them stops it. Arguments as for `ask`."
         heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        control = self._start(text, parent, heard.put)
+        control = self.begin(text, heard.put, parent=parent)
         try:
             while not isinstance(event := _next(heard), (Finished, Failed, Cancelled)):
                 yield event
                 if isinstance(event, ApprovalNeeded):
-                    control.decide(event.id, bool(self.approve(event)))
+                    control.decide(event.id, self.approve(event))
             control.wait()
             yield event
         finally:
@@ -86,15 +93,14 @@ class ChatSession(_Listening):
     async def events(self, text: str, parent: str | None = None) -> AsyncIterator[Event]:
         "The events of a turn as they happen; leaving them stops it. Arguments as for `ask`."
         loop, heard = asyncio.get_running_loop(), asyncio.Queue()
-        control = self._start(
-            text, parent, lambda event: loop.call_soon_threadsafe(heard.put_nowait, event))
+        tell = lambda event: loop.call_soon_threadsafe(heard.put_nowait, event)
+        control = self.begin(text, tell, parent=parent)
         ended = asyncio.wrap_future(control.future)
         try:
             while not isinstance(event := await heard.get(), (Finished, Failed, Cancelled)):
                 yield event
                 if isinstance(event, ApprovalNeeded):
-                    yes = await asyncio.to_thread(self.approve, event)
-                    control.decide(event.id, bool(yes))
+                    control.decide(event.id, await asyncio.to_thread(self.approve, event))
             await asyncio.wait([ended], timeout=10)
             yield event
         finally:
@@ -105,6 +111,13 @@ class ChatSession(_Listening):
         "Stop what is being answered, if anything; from any thread."
         if self._control:
             self._control.stop()
+
+    def go_to(self, message_id: str) -> None:
+        "Turn to the branch with this message, as far as it was last taken; `UnknownRecord`."
+        message = self.store.message(message_id)
+        self.thread_id, self.head = message.thread_id, message.id
+        while below := self.store.children(self.head):
+            self.head = below[-1].id
 
     def messages(self) -> list[Message]:
         "The conversation as it led to its last message."

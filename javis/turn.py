@@ -21,7 +21,7 @@ from typing import Any
 
 from .client import ChatClient
 from .config import Endpoint
-from .events import ApprovalNeeded, Event
+from .events import Approval, ApprovalNeeded, Event
 from .local import Engine, shared_engine
 from .stream import Done, TextDelta, ToolCallDelta, Usage, join_tool_calls
 from .tools.calls import ToolSyntaxError, parse_object, parse_tool_calls
@@ -89,17 +89,21 @@ class Control(_Stoppable):
         except RuntimeError:  # the listener's loop is closed
             self.stop()
 
-    async def approval(self, question: ApprovalNeeded) -> bool:
-        "Ask, and wait for the answer."
+    async def approval(self, question: ApprovalNeeded) -> Approval:
+        "Ask, and wait for the answer; one that was given to another call is a no."
         answer = self._answers[question.id] = asyncio.get_running_loop().create_future()
         self.emit(question)
-        return await self.interruptible(answer)
+        said = await self.interruptible(answer)
+        return said if said.key in (None, question.key) else Approval(False)
 
-    def decide(self, id: str, yes: bool) -> None:
-        "Answer a question; from any thread."
+    def decide(self, id: str, said: Approval | bool) -> None:
+        "Answer a question; from any thread. The first answer counts."
+        if not isinstance(said, Approval):
+            said = Approval(bool(said))
+
         def settle() -> None:
-            if not self._answers[id].done():
-                self._answers[id].set_result(yes)
+            if (answer := self._answers.get(id)) and not answer.done():
+                answer.set_result(said)
         background_loop().call_soon_threadsafe(settle)
 
     def wait(self, seconds: float = 10) -> None:

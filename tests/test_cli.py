@@ -371,6 +371,7 @@ def test_chat_on_a_terminal_ctrl_c_stops_then_leaves(home, endpoint):
     terminal.until("› ").type("tell me\r").until("Half of")
     time.sleep(0.3)
     terminal.type("\x03").until("Stopped; what had come is kept").until("Ctrl-C again leaves").until("› ")
+    time.sleep(0.3)  # Python loses a signal that comes between the prompt and its wait for a key
     terminal.type("\x03")
     assert terminal.end() == 130
     with Store(home / "data/javis.db") as store:

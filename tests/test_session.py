@@ -12,7 +12,7 @@ from scripted_server import ABORT, DONE, END, ScriptedServer, body, delta, failu
 
 from javis.client import BadRequest, ContextTooLong, EndpointUnreachable, StreamBroken
 from javis.config import ConfigError, Settings
-from javis.events import Cancelled, Failed, Finished, Started, TextDelta, ToolStarted, Warned
+from javis.events import Cancelled, Failed, Finished, Started, TextDelta, Writing, ToolStarted, Warned
 from javis.models import AdapterError
 from javis.prompts import Prompts
 from javis.session import ChatSession, NothingAsked, SessionBusy
@@ -75,7 +75,7 @@ def says(*texts, end=END):
 
 
 def kinds(events):
-    return [type(event).__name__ for event in events if not isinstance(event, TextDelta)]
+    return [type(event).__name__ for event in events if not isinstance(event, (TextDelta, Writing))]
 
 
 def rows(store, session):

@@ -92,6 +92,7 @@ class Tool:
     function: Callable[..., Any]
     effect: Effect
     arguments: type[BaseModel]  # checks the arguments, and turns them into Python values
+    preview: Callable[..., str] | None = None  # what a call would do, for who is asked about it
 
     @property
     def signature(self) -> str:
@@ -112,6 +113,7 @@ class Tool:
 # %% ../../nbs/10_tools_base.ipynb #948d11d8
 def tool(
     effect: Effect = "read",  # the worst that a call can do
+    preview: Callable[..., str] | None = None,  # takes what the function takes; changes nothing
     **given: Any,  # values for parameters after the `*`, which the model never sees
 ) -> Callable[[Callable], Tool]:
     "A decorator that makes a `Tool` of a typed function whose docstring says what it is for."
@@ -120,7 +122,8 @@ def tool(
         if not description:
             raise TypeError(f"{function.__name__} needs a docstring: the model chooses by it")
         model, bound = _arguments_model(function), partial(function, **given)
-        return Tool(function.__name__, description, _parameters(model), bound, effect, model)
+        shown = preview and partial(preview, **given)
+        return Tool(function.__name__, description, _parameters(model), bound, effect, model, shown)
     return make
 
 # %% ../../nbs/10_tools_base.ipynb #4f0794c1
@@ -200,6 +203,7 @@ class Call:
     "What a tool may know of the call that it is running."
     approved: bool = False  # a person has said yes to exactly this call
     cancelled: threading.Event = field(default_factory=threading.Event)  # set by Stop
+    output: Callable[[str], None] = lambda text: None  # told what comes while the tool runs
 
 # %% ../../nbs/10_tools_base.ipynb #cd021ccc
 _call: ContextVar[Call] = ContextVar("javis_tool_call", default=Call())
@@ -316,8 +320,23 @@ class Toolbox:
         *,
         approved: bool = False,  # a person has said yes to this call
         cancelled: threading.Event | None = None,  # set it to stop the tool
+        output: Callable[[str], None] = lambda text: None,  # hears whole lines while it runs
     ) -> str:
         "Run a tool. Its text comes back masked, printable and clipped; a failure as `error: ...`."
-        with running(Call(approved, cancelled or threading.Event())):
+        heard = lambda text: output(printable(redact(text)))
+        with running(Call(approved, cancelled or threading.Event(), heard)):
             text = _outcome(self.__getitem__, name, arguments)
         return clip(printable(redact(clip(text, _MOST_TEXT))), self.max_output_chars)
+
+    def preview(self, name: str, arguments: dict[str, Any]) -> str:
+        "What a call with checked arguments would do, masked and printable; empty if unknown."
+        tool = self[name]
+        if tool.preview is None:
+            return ""
+        checked = tool.arguments.model_validate_json(json.dumps(arguments))
+        try:
+            with running(Call(approved=True)):  # who is asked may see it
+                shown = tool.preview(**dict(checked))
+            return printable(redact(clip(shown, _MOST_TEXT)))
+        except (ToolError, JavisError, OSError) as error:
+            return f"This cannot be shown beforehand: {error}"

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Verdict', 'Mode', 'Place', 'place_of', 'matching_pattern', 'Rule', 'Defaults', 'Rules', 'PolicyError', 'load_rules',
-           'Decision', 'Policy']
+           'is_plain_command', 'Decision', 'Policy']
 
 # %% ../../nbs/11_tools_policy.ipynb #4a7e32e4
 import os
@@ -152,7 +152,7 @@ def load_rules(path: str | Path) -> Rules:
 _SHELL_SYNTAX = re.compile(r"[;&|<>$`\\\n\r(){}*?\[\]~!#]")
 
 # %% ../../nbs/11_tools_policy.ipynb #927fb9aa
-def _is_plain_command(command: str, secrets: Iterable[str]) -> bool:
+def is_plain_command(command: str, secrets: Iterable[str]) -> bool:
     "Whether a shell would run exactly one program, with exactly these words."
     try:
         words = shlex.split(command)
@@ -209,7 +209,7 @@ def _about_rules(
     both = {name: [plain[name], real[name]] for name in plain}
     ends = {name: [value] for name, value in real.items()}
     open_to_rules = tool.effect != "exec" or all(
-        _is_plain_command(value, rules.secrets) for value in plain.values())
+        is_plain_command(value, rules.secrets) for value in plain.values())
     for verdict, values in (("deny", both), ("ask", both), ("allow", ends)):
         for rule in getattr(rules, verdict):
             if _fits(rule, tool, values) and (verdict != "allow" or open_to_rules):

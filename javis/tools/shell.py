@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,11 +59,16 @@ class _Tape:
         return (self.head + note + self.tail).decode("utf-8", "replace")
 
 # %% ../../nbs/13_tools_shell.ipynb #aa603bfa
-def _record(pipe: IO[bytes], tape: _Tape) -> None:
+def _record(pipe: IO[bytes], tape: _Tape, tell: Callable[[str], None]) -> None:
     "Read a pipe to its end; runs on a thread of its own, since Windows can wait no other way."
+    line = b""  # a secret is only known when all of it is there, so whole lines are told
     with pipe:
         while data := pipe.read1(65536):
             tape.add(data)
+            whole, _, line = (line + data).rpartition(b"\n")
+            if whole or len(line) > 4096:
+                whole, line = (whole, line) if whole else (line, b"")
+                tell(whole.decode("utf-8", "replace") + "\n")
 
 # %% ../../nbs/13_tools_shell.ipynb #5ae822e8
 _MARK = "JAVIS_CALL"
@@ -164,7 +169,8 @@ def run_shell(
     "Run a shell command in the project folder."
     tape = _Tape(keep_bytes)
     process, mark = _start(command, root, variables)
-    reader = threading.Thread(target=_record, args=(process.stdout, tape), daemon=True)
+    heard = (process.stdout, tape, current_call().output)
+    reader = threading.Thread(target=_record, args=heard, daemon=True)
     reader.start()
     try:
         why = _wait(process, timeout_s)

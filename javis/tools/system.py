@@ -19,7 +19,7 @@ from pydantic import Field
 
 from ..config import ConfigError, Settings, did_you_mean
 from .base import Tool, Toolbox, ToolError, current_call, tool
-from .files import SafeRoot, list_dir, read_file, search_text, size_text, write_file
+from .files import SafeRoot, list_dir, read_file, search_text, size_text, write_diff, write_file
 from .policy import Rules, load_rules
 from .shell import run_shell
 from .web import download, fetch_url, web_search
@@ -128,7 +128,7 @@ def _all_tools(
         tool("read", root=root)(read_file),
         tool("read", root=root)(list_dir),
         tool("read", root=root)(search_text),
-        tool("write", root=root)(write_file),
+        tool("write", write_diff, root=root)(write_file),
         tool("exec", root=root.folder, timeout_s=timeout_s,
              variables=tuple(rules.shell_variables))(run_shell),
         tool("net")(web_search),
