@@ -140,7 +140,7 @@ app.add_typer(models, name="models", rich_help_panel=GROW)
 
 # %% ../nbs/90_cli.ipynb #1c9de65f
 @models.callback()
-def _models(ctx: typer.Context) -> None:
+def _models(ctx: typer.Context, as_json: Json = False) -> None:
     """The versions there are, and which one serves.
 
     \b
@@ -149,7 +149,7 @@ def _models(ctx: typer.Context) -> None:
     javis models rollback
     """
     if ctx.invoked_subcommand is None:
-        models_list()
+        models_list(as_json=as_json)
 
 # %% ../nbs/90_cli.ipynb #ed16c884
 @models.command("list")
@@ -248,7 +248,7 @@ app.add_typer(config, name="config", rich_help_panel=PROJECT)
 
 # %% ../nbs/90_cli.ipynb #0ada95ae
 @config.callback()
-def _config(ctx: typer.Context) -> None:
+def _config(ctx: typer.Context, as_json: Json = False) -> None:
     """What is set, and by whom.
 
     \b
@@ -256,7 +256,7 @@ def _config(ctx: typer.Context) -> None:
     javis --set generation.temperature=0 config show generation
     """
     if ctx.invoked_subcommand is None:
-        config_show()
+        config_show(as_json=as_json)
 
 # %% ../nbs/90_cli.ipynb #301d2e5d
 @config.command("show")
@@ -344,8 +344,9 @@ def main(
     if arguments == ["--version"]:
         print(_version_text())
         return 0
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    arguments = [text.encode("utf-8", "replace").decode() for text in arguments]
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # it is no text, or was read from already
             stream.reconfigure(errors="replace")
     try:
         app(arguments, prog_name="javis")
@@ -353,7 +354,7 @@ def main(
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(bool(end.code))
     except KeyboardInterrupt:
-        status = 130
+        status = _tell("stopped.", 130)
     except Exception as error:
         status = _complain(error)
     _finish_output()

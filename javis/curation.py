@@ -55,6 +55,14 @@ CREATE TABLE IF NOT EXISTS notes (name VARCHAR, created DOUBLE, content VARCHAR)
 """
 
 # %% ../nbs/41_curation.ipynb #8c4ad701
+def _remedy(error: Exception) -> str:
+    "What to do about a file that DuckDB could not use."
+    if "No space left" in str(error):
+        return "Free some space and repeat"
+    return ("If it is damaged, or of another version of JAVIS, move it aside: its rows are made "
+            "again from the store, but what was accepted or rejected has to be decided again")
+
+# %% ../nbs/41_curation.ipynb #3e6526a5
 def _connect(path: Path, wait_s: float) -> Any:
     "A DuckDB connection; waits a moment for another process to let go."
     import duckdb
@@ -66,9 +74,8 @@ def _connect(path: Path, wait_s: float) -> Any:
         except (duckdb.Error, OSError) as error:
             holder = _holder(error)
             if holder is None:
-                raise CurationError(
-                    f"{path} cannot be opened ({str(error).splitlines()[0]}). If it is damaged, "
-                    "move it aside: its rows are made again from the store") from error
+                raise CurationError(f"{path} cannot be opened ({str(error).splitlines()[0]}). "
+                                    f"{_remedy(error)}") from error
             if time.monotonic() > give_up:
                 raise CurationLocked(f"{path} is in use by {holder}. Wait until it is done, or end "
                                      "it; then repeat. Nothing was changed") from error
@@ -91,9 +98,8 @@ def _opened(
             database.commit() if save else database.rollback()
         except duckdb.Error as error:
             what = str(error).splitlines()[0]
-            raise CurationError(f"{path}: {what}. Nothing was changed. If the file is of another "
-                                "version of JAVIS, move it aside: its rows are made again from the "
-                                "store") from error
+            raise CurationError(
+                f"{path}: {what}. Nothing was changed. {_remedy(error)}") from error
 
 # %% ../nbs/41_curation.ipynb #200ba293
 def _read(database: Any) -> list[Candidate]:

@@ -293,7 +293,7 @@ def build_dataset(
     guide: str | Path | None = None,  # the labelling guideline, whose hash is kept
     purpose: str = "To fine-tune an assistant on answers that a person corrected or approved of.",
     licence: str = "private: these are your own conversations, read them before you share them",
-) -> Dataset:  # `unchanged` if a version with this content is there already
+) -> Dataset:  # `unchanged` if the newest version has this content already
     "Build the next version from the accepted rows; raises `EmptyDataset`."
     folder, report = Path(folder), curation.exclude_near()
     guideline = _guideline_hash(guide)
@@ -303,8 +303,8 @@ def build_dataset(
     versions = [load_dataset(folder, version) for version in dataset_versions(folder)]
     splits = _splits(rows, versions, dev_fraction, seed)
     digest = content_hash(splits)
-    if same := [dataset for dataset in versions if dataset.sha256 == digest]:
-        return replace(same[-1], unchanged=True)
+    if versions and versions[-1].sha256 == digest:
+        return replace(versions[-1], unchanged=True)
     before = {name: versions[-1].rows(name) for name in versions[-1].splits} if versions else {}
     figures = dataset_figures(splits, curation.candidates(), before)
     manifest = _manifest(digest, figures, versions, report, purpose=purpose, licence=licence,

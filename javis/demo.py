@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'DemoError', 'Lesson', 'read_lessons', 'PeakMemory', 'Walk', 'chat', 'fault', 'import_lesson',
-           'import_others', 'correct_all', 'curate', 'train_adapter', 'evaluate', 'promote', 'probe', 'run_demo']
+           'import_others', 'correct_all', 'accept_lessons', 'curate', 'train_adapter', 'evaluate', 'promote', 'probe',
+           'run_demo']
 
 # %% ../nbs/85_demo.ipynb #98130d2c
 import asyncio
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,7 @@ class Walk:
     console: Any  # a `rich.console.Console`
     lessons: list[Lesson]
     toolbox: Any
+    again: bool = False  # train and measure although that is done already
     seconds: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -110,10 +112,14 @@ class Walk:
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:
-        "Name a step, and measure it."
-        self.say(f"\n{len(self.seconds) + 1}. {title}", "bold")
-        start = time.monotonic()
-        yield
+        "Name a step, and measure it; Ctrl-C in it says which one it was."
+        number, start = len(self.seconds) + 1, time.monotonic()
+        self.say(f"\n{number}. {title}", "bold")
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"Stopped in step {number}; what is finished is kept: "
+                                    "javis demo goes on from there.") from None
         self.seconds[title] = round(time.monotonic() - start, 1)
         self.say(f"   {clock(self.seconds[title])}", "dim")
 
@@ -195,8 +201,11 @@ def import_lesson(store: Any, lesson: Lesson) -> str:  # the id of the answer, w
 
 # %% ../nbs/85_demo.ipynb #612d98f0
 def import_others(walk: Walk, store: Any) -> int:  # how many are new
-    "Import the lessons that are not asked, but for those that were imported before."
-    there = {row["request"] for row in store.answers() if row["model"] is None}
+    "Import the lessons that are not asked, but for those whose correction is there already."
+    from javis.feedback import Verdict, verdicts
+    said = verdicts(store)
+    there = {row["request"] for row in store.answers()
+             if row["model"] is None and said.get(row["message_id"], Verdict()).corrected}
     missing = [lesson for lesson in walk.lessons[_ASKED:] if lesson.request not in there]
     with progress("   importing") as tell:
         for done, lesson in enumerate(missing, 1):
@@ -206,23 +215,33 @@ def import_others(walk: Walk, store: Any) -> int:  # how many are new
 
 # %% ../nbs/85_demo.ipynb #9bcbcf9f
 def correct_all(walk: Walk, store: Any, answers: dict[str, str]) -> dict[str, int]:
-    ("Rate and correct every answer that nobody has judged yet; "
+    ("Correct and rate every answer that nobody else has judged, as far as that is not done yet; "
      "returns how often each reason was given.")
-    from javis.feedback import answer_text, correct, rate, verdicts
-    judged, reasons = verdicts(store), {}
+    from javis.feedback import Verdict, answer_text, correct, rate, verdicts
+    said, reasons = verdicts(store), {}
+    by_others = {event.message_id for event in store.feedback() if event.actor != "demo"}
     with progress("   correcting") as tell:
         for done, lesson in enumerate(asked := walk.lessons[:_ASKED], 1):
             id = answers[lesson.request]
             why = fault(answer_text(store, store.message(id)), lesson)
             reasons[why or "right"] = reasons.get(why or "right", 0) + 1
-            if id not in judged:
-                rate(store, id, up=why is None, reason=why, actor="demo")
-            if why and id not in judged:
+            known, open_ = said.get(id, Verdict()), id not in by_others
+            if open_ and why and known.corrected is None:
                 correct(store, id, text=lesson.wanted, actor="demo")
+            if open_ and known.good is None:
+                rate(store, id, up=why is None, reason=why, actor="demo")
             tell(done, len(asked), lesson.request)
     return reasons
 
 # %% ../nbs/85_demo.ipynb #edb712a0
+def accept_lessons(curation: Any, lessons: list[Lesson]) -> int:  # how many rows this changed
+    "Accept the candidates that the lessons made; what else is there waits for its owner."
+    requests = {lesson.request for lesson in lessons}
+    ids = [row.id for row in curation.candidates("candidate")
+           if row.request in requests and "conflict" not in row.flags]
+    return curation.accept(ids, actor="all")  # so that a later check may still reject them
+
+# %% ../nbs/85_demo.ipynb #27b03038
 def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Dataset`
     "Rows from the feedback, checked and compared, as a dataset."
     from javis.cases import read_cases
@@ -234,7 +253,7 @@ def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Data
     held_out = [{"id": case.id, "request": case.request} for case in cases]
     report = curation.exclude_near(held_out)
     clusters = curation.cluster()
-    curation.accept()
+    accept_lessons(curation, walk.lessons)
     dataset = build_dataset(curation, settings.paths.training_data, system=walk.facts["system"],
                             dev_fraction=0.05, guide=settings.paths.seed / "GUIDE.md")
     walk.say(f"   {new} new rows; {len(report.rejected)} set aside as too near to a held-out "
@@ -245,47 +264,59 @@ def curate(walk: Walk, store: Any, suite: Any) -> Any:  # a `javis.datasets.Data
     return dataset
 
 # %% ../nbs/85_demo.ipynb #444fe6f2
-def train_adapter(walk: Walk, dataset: Any, again: bool) -> tuple[Any, Path]:
-    ("Train with the recipe tools-cpu, or reuse the run; "
+def _run_text(result: dict[str, Any]) -> str:
+    "What came out of a run; a dataset of a few rows has none to measure a loss on."
+    loss = result["dev_loss"]
+    return (f"{result['rows']} rows, {result['tokens_per_second']:.0f} tokens/s, "
+            + ("no dev rows" if loss is None else f"loss on dev rows {loss:.2f}"))
+
+# %% ../nbs/85_demo.ipynb #b25433da
+def _tracked(walk: Walk, run: Any, mode: str) -> None:
+    "Send a run to W&B; a failure is told, and changes nothing."
+    from javis.training.tracking import track
+    try:
+        track(run, mode)
+    except JavisError as error:
+        walk.say(f"   W&B was left out: {error}", "yellow")
+
+# %% ../nbs/85_demo.ipynb #b14a926c
+def train_adapter(walk: Walk, dataset: Any) -> tuple[Any, Path]:
+    ("Train with the recipe tools-cpu, or join or reuse a run; "
      "returns the run and its adapter for the engine.")
     from javis.local import find_model
     from javis.training.recipes import load_recipe
     from javis.training.runs import train
-    from javis.training.tracking import track
     from javis.weights import convert_adapter
     recipe = load_recipe(walk.settings.paths.recipes / "tools-cpu.yaml")
-    seen: list[float] = []
+    seen: set[str] = set()
     with progress("   training") as tell:
         def show(run: Any, event: dict[str, Any]) -> None:
+            seen.add(event["event"])
             if event["event"] == "step":
-                seen.append(event["loss"])
                 left = event["seconds"] / event["step"] * (event["of"] - event["step"])
                 tell(event["step"], event["of"], f"loss {event['loss']:.2f}, {clock(left)} left")
         with hushed(walk.settings.paths.logs / "libraries.log"):
-            run = train(walk.settings, recipe, dataset, show, again=again)
+            run = train(walk.settings, recipe, dataset, show, again=walk.again)
     gguf = run.folder / "adapter.gguf"
     if not gguf.is_file():
         convert_adapter(run.adapter, find_model(recipe.base), gguf)
     if seen:
-        track(run, recipe.tracking)
-    result = run.result
-    walk.say(f"   run {run.id}{'' if seen else ' (there already)'}: {result['rows']} rows, "
-             f"{result['tokens_per_second']:.0f} tokens/s, "
-             f"loss on dev rows {result['dev_loss']:.2f}")
+        _tracked(walk, run, recipe.tracking)
+    joined = " (it was running already)" if "joined" in seen else ""
+    walk.say(f"   run {run.id}{joined if seen else ' (there already)'}: {_run_text(run.result)}")
     return run, gguf
 
 # %% ../nbs/85_demo.ipynb #c826e9b5
 def evaluate(walk: Walk, suite: Any, engine: Any, adapter: str | None, workers: int = 4) -> Any:
-    "The evaluation of the base model or an adapter, from the cache where it is there."
+    "The evaluation of the base model or an adapter, from the cache unless all is done again."
     from javis.evaluation import BadResults, conditions, engine_asker, load_evaluation, run_suite
     asker = engine_asker(engine, adapter, suite)
     asked = conditions(suite, walk.facts["system"], walk.toolbox)["fingerprint"]
     key = sha256(json.dumps([asked, asker.about], sort_keys=True))[:16]
     folder = walk.settings.paths.cache / "evaluations" / key
-    try:
-        return load_evaluation(folder)
-    except BadResults:
-        pass
+    with suppress(BadResults):
+        if not walk.again:
+            return load_evaluation(folder)
     with progress(f"   {adapter or 'base model'}") as tell:
         found = asyncio.run(run_suite(
             suite, asker, system=walk.facts["system"], toolbox=walk.toolbox, concurrency=workers,
@@ -326,7 +357,8 @@ def promote(walk: Walk, run: Any, gguf: Path, dataset: Any, suite: Any, before: 
 def _of_version(walk: Walk, suite: Any, version: Any) -> Any:
     "The evaluation of a version that is registered."
     from javis.local import Engine
-    with Engine(walk.facts["model"], adapters={version.name: version.gguf}, slots=4) as engine:
+    adapters = {version.name: version.verify().gguf}
+    with Engine(walk.facts["model"], adapters=adapters, slots=4) as engine:
         return evaluate(walk, suite, engine, version.name)
 
 # %% ../nbs/85_demo.ipynb #6ddb29f3
@@ -355,12 +387,15 @@ def probe(
     return answers
 
 # %% ../nbs/85_demo.ipynb #4735f6df
-def _begin(settings: Settings, console: Any, quick: int | None) -> tuple[Walk, Any]:
+def _begin(
+    settings: Settings, console: Any, quick: int | None, again: bool
+) -> tuple[Walk, Any]:  # and the suite
     "Check what the demo needs before anything is asked."
     from javis.cases import load_suite
     from javis.context import system_prompt
     from javis.prompts import Prompts
     from javis.tools.system import default_toolbox
+    lessons = read_lessons(settings.paths.seed / "corrections.jsonl")[:quick]
     local = [name for name in (settings.model, *settings.endpoints)
              if settings.endpoints[name].kind == "local"]
     if not local:
@@ -369,8 +404,7 @@ def _begin(settings: Settings, console: Any, quick: int | None) -> tuple[Walk, A
     endpoint, toolbox = settings.endpoint(local[0]), default_toolbox(settings)
     suite = load_suite(settings.paths.suites / "tools.yaml", settings.root)
     system = system_prompt(settings, Prompts.load(settings.paths.prompts), toolbox, endpoint)
-    walk = Walk(settings, console,
-                read_lessons(settings.paths.seed / "corrections.jsonl")[:quick], toolbox)
+    walk = Walk(settings, console, lessons, toolbox, again)
     walk.facts = dict(endpoint=local[0], model=endpoint.model, system=system)
     return walk, suite
 
@@ -396,7 +430,7 @@ def run_demo(
     console: Any,  # a `rich.console.Console`
     *,
     quick: int | None = None,  # only so many lessons, to see that all parts work
-    again: bool = False,  # train again although a finished run is there
+    again: bool = False,  # train and measure although that is done already
 ) -> dict[str, Any]:  # seconds by step, scores, the version, whether it serves, the report's path
     ("Walk the whole loop; raises `DemoError` and whatever a step raises, "
      "and keeps what was finished.")
@@ -404,7 +438,7 @@ def run_demo(
     from javis.local import Engine
     from javis.report import write_report
     from javis.store import Store
-    walk, suite = _begin(settings, console, quick)
+    walk, suite = _begin(settings, console, quick, again)
     with PeakMemory() as memory, Store(settings.paths.db) as store:
         with walk.step("Chat with the base model"):
             answers = chat(walk, store)
@@ -417,7 +451,7 @@ def run_demo(
         with walk.step("Curate the corrections into a dataset"):
             dataset = curate(walk, store, suite)
         with walk.step("Train a LoRA on this CPU with Unsloth"):
-            run, gguf = train_adapter(walk, dataset, again)
+            run, gguf = train_adapter(walk, dataset)
         with walk.step("Evaluate both on held-out requests"):
             with Engine(walk.facts["model"], adapters={"candidate": gguf}, slots=4) as engine:
                 before = evaluate(walk, suite, engine, None)

@@ -285,19 +285,21 @@ def check_trainer(settings: Settings) -> Check:
 # %% ../nbs/88_doctor.ipynb #a0fd6094
 def check_unsloth(settings: Settings) -> Check:
     "Unsloth is installed."
+    from javis.training.trainer import UNSLOTH
     both = [installed("unsloth"), installed("unsloth_zoo")]
     return Check("Unsloth", "ok" if all(both) else "missing", both[0] or "",
-                 "" if all(both) else "pip install --no-deps unsloth unsloth_zoo")
+                 "" if all(both) else UNSLOTH)
 
 # %% ../nbs/88_doctor.ipynb #ee85ee0e
 def check_unsloth_import(settings: Settings) -> Check:
     "Unsloth can be imported."
+    from javis.training.trainer import UNSLOTH
     done = subprocess.run([sys.executable, "-c", "import unsloth"], capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=300)
     if not done.returncode:
         return Check("Unsloth import", "ok", "it loads")
     last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-    return Check("Unsloth import", "broken", last, f"{_extra('train')}, then as the README tells")
+    return Check("Unsloth import", "broken", last, f"{_extra('train')}, then {UNSLOTH}")
 
 # %% ../nbs/88_doctor.ipynb #f7dd99a6
 def check_tracking(settings: Settings) -> Check:

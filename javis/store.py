@@ -73,6 +73,24 @@ class _Threads(Database):
                  .group_by(Thread.id).order_by(spoken.desc()).limit(limit))
         return self.read(lambda session: list(session.scalars(query)))
 
+    def rename_thread(self, id: str, title: str) -> None:
+        "Give a conversation another title; raises `UnknownRecord`."
+        def work(session: Session) -> None:
+            _known(session, Thread, id).title = title
+        self.write(work)
+
+    def search(
+        self,
+        query: str,  # words that a message contains, as they stand; case does not matter
+        limit: int = 20,
+    ) -> list[Message]:  # at most one of each conversation
+        "What was said about something, the latest first."
+        said = Message.content.icontains(query, autoescape=True)
+        latest = (select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
+                  .group_by(Message.thread_id))
+        query = select(Message).where(Message.id.in_(latest)).order_by(Message.id.desc())
+        return self.read(lambda session: list(session.scalars(query.limit(limit)).unique()))
+
     def message(self, id: str) -> Message:
         "One message; raises `UnknownRecord`."
         return self.read(lambda session: _known(session, Message, id))

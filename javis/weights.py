@@ -231,6 +231,23 @@ def _make_whole(
     return path
 
 # %% ../nbs/05_weights.ipynb #5aa49e32
+def _converted(folder: Path, model: GGUF) -> tuple[float, dict[str, Any]]:
+    "The alpha and the tensors of an adapter for a model; `AdapterError` if they would not fit."
+    config = _read_config(folder)
+    try:
+        if reason := _variant(config):
+            _refuse(folder, reason, "Train it as plain LoRA.")
+        if model.architecture not in _SHUFFLED:
+            _refuse(folder, f"{model.architecture} models are not known here",
+                    f"Choose one of these kinds: {', '.join(_SHUFFLED)}.")
+        pairs = _pairs(folder, config, model)
+        _check_numbers(folder, config, model, pairs)
+        alpha = config["lora_alpha"] * (math.sqrt(config["r"]) if config.get("use_rslora") else 1)
+        return alpha, _gguf_tensors(pairs, config, model, alpha)
+    except (TypeError, AttributeError, ValueError, re.error) as error:
+        _refuse(folder, f"its adapter_config.json is damaged ({error})")
+
+# %% ../nbs/05_weights.ipynb #c9ad73c4
 def convert_adapter(
     peft_folder: str | Path,  # what PEFT saved: adapter_config.json and adapter_model.safetensors
     base_gguf: str | Path,  # the model that it will be served with, as `find_model` takes it
@@ -238,19 +255,10 @@ def convert_adapter(
 ) -> Path:  # `out_path`
     "Make a GGUF LoRA of a PEFT adapter; `AdapterError` if it would not mean the same."
     folder, out, model = Path(peft_folder), Path(out_path), read_gguf(find_model(base_gguf))
-    config = _read_config(folder)
-    if reason := _variant(config):
-        _refuse(folder, reason, "Train it as plain LoRA.")
-    if model.architecture not in _SHUFFLED:
-        _refuse(folder, f"{model.architecture} models are not known here",
-                f"Choose one of these kinds: {', '.join(_SHUFFLED)}.")
-    pairs = _pairs(folder, config, model)
-    _check_numbers(folder, config, model, pairs)
-    alpha = config["lora_alpha"] * (math.sqrt(config["r"]) if config.get("use_rslora") else 1)
+    alpha, tensors = _converted(folder, model)
     source = dict(base_sha256=sha256(model.path),
                   config_sha256=sha256(folder / "adapter_config.json"),
                   weights_sha256=sha256(folder / "adapter_model.safetensors"))
-    tensors = _gguf_tensors(pairs, config, model, alpha)
     return _make_whole(out, lambda path: _write_gguf(
         path, model.architecture, alpha, tensors, source))
 

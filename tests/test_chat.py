@@ -14,7 +14,10 @@ from javis.store import Store
 from javis.tools.base import Toolbox, render_tool_call, tool
 from javis.tools.policy import Policy
 from javis.turn import scripted_client
-from javis.widgets.chat import Chat, NothingAnswered, View, ask_person, safe_html, transcript, words_of
+from javis.widgets.chat import Chat, NothingAnswered
+from javis.widgets.exports import transcript
+from javis.widgets.view import View, ask_person, safe_html
+from javis.widgets.wire import words_of
 
 
 @tool()
@@ -70,8 +73,8 @@ def test_markdown_still_works():
 
 
 def test_words_of_an_answer():
-    assert words_of("Hello <tool") == "Hello"
-    assert words_of("Hello " + LOOK + " and more") == "Hello"
+    assert words_of("Hello <tool", ended=False) == "Hello "
+    assert words_of("Hello " + LOOK + " and more") == "Hello "
     assert words_of("1 <2 and a<b") == "1 <2 and a<b"
 
 
@@ -166,7 +169,10 @@ def test_in_a_kernel_one_output_is_redrawn(tmp_path):
     "A real kernel, as in JupyterLab: one display, then updates of it."
     from jupyter_client.manager import start_new_kernel
     code = f"""
-from javis.widgets.chat import *
+from javis.widgets.chat import Chat, NothingAnswered
+from javis.widgets.exports import transcript
+from javis.widgets.view import View, ask_person, safe_html
+from javis.widgets.wire import words_of
 from javis.session import *; from javis.config import *; from javis.store import *
 from javis.tools.base import *; from javis.tools.policy import *
 settings = Settings(root={str(tmp_path)!r}, model="main", endpoints={{"main": dict(kind="vllm", model="m", url=URL)}})

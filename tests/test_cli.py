@@ -244,7 +244,8 @@ def test_events_as_json(javis, endpoint):
     endpoint("One \x1b[31mtwo\u202e three.")
     done = javis("ask", "--json", "count", status=0)
     events = done.json()
-    assert [event["event"] for event in events] == ["started", *["text_delta"] * 3, "finished"]
+    assert [event["event"] for event in events] == ["started", "writing", *["text_delta"] * 3,
+                                                    "finished"]
     answer = events[-1]["answer"]
     assert answer["status"] == "complete" and answer["message_id"] == answer["steps"][-1]
     assert "\x1b" not in done.out and "\u202e" not in done.out  # written as \u....
@@ -307,16 +308,43 @@ def test_ctrl_c_keeps_what_had_come(home, endpoint):
         assert [(row["content"], row["status"]) for row in store.answers()] == [("Half of ", "cancelled")]
 
 
+def test_ctrl_c_is_never_silent(javis, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("javis.verbs.project.show_paths", stop)
+    assert javis("config", "path", status=130).err == "Stopped.\n"
+    monkeypatch.setattr(cli, "app", stop)
+    assert javis("config", "path", status=130).err == "javis: stopped.\n"
+
+
+@pytest.mark.parametrize("arguments, piped", [((b"a\xff b",), b""), ((), b"a\xff b\n")])
+def test_a_byte_that_is_no_letter_becomes_one(home, endpoint, arguments, piped):
+    server = endpoint("Fine.")
+    child = process("ask", *arguments, home=home, stdin=subprocess.PIPE)
+    out, err = child.communicate(piped, timeout=60)
+    assert (child.returncode, out) == (0, b"Fine.\n"), err
+    assert re.fullmatch("a[?\ufffd] b", server.requests[0].json["messages"][-1]["content"])
+
+
 # ---- chat
+
+def test_chat_takes_bytes_that_are_no_letters(home, endpoint):
+    server = endpoint("Fine.")
+    child = process("chat", home=home, stdin=subprocess.PIPE)
+    out, err = child.communicate(b"a\xff b\n", timeout=60)
+    assert (child.returncode, out) == (0, b"Fine.\n"), err
+    assert server.requests[0].json["messages"][-1]["content"] == "a\ufffd b"
+
 
 def test_chat_takes_lines_from_a_file(home, endpoint):
     endpoint("In the cloud.", "Four.")
     lines = ["Where is the log?", "/bad too short", "/fix In logs/javis.log.", "/hepl", "/new",
-             "2 + 2", "/good", "/fix read_file {path}", '/fix read_file {"path": "a.txt"}', "/quit", "x"]
+             "2 + 2", "/good", "/fix read_file {path}",
+             '/fix read_file {"path": "a.txt"', '/fix read_file {"path": "a.txt"}', "/quit", "x"]
     child = process("chat", home=home, stdin=subprocess.PIPE)
     out, err = (text.decode() for text in child.communicate("\n".join(lines).encode(), timeout=60))
     assert child.returncode == 0 and out == "In the cloud.\nFour.\n"
-    assert "Did you mean 'help'" in err and "not JSON" in err
+    assert "Did you mean 'help'" in err and err.count("not JSON") == 2
     with Store(home / "data/javis.db") as store:
         events = [(event.kind, event.value, event.text) for event in store.feedback()]
         assert len(store.threads()) == 2
@@ -540,8 +568,8 @@ def test_a_curation_file_in_use_is_named(javis, taught):
 # ---- train, eval, models
 
 def test_training_without_recipe_or_dataset(javis, home):
-    assert "There is no recipe tools-cpu.yaml" in javis("train", status=2).err
     (home / "configs/recipes").mkdir(parents=True)
+    assert "There is no recipe tools-cpu.yaml" in javis("train", status=2).err
     (home / "configs/recipes/tools-cpu.yaml").write_text("name: tools-cpu\nepochs: 1\n")
     assert "there is no dataset" in javis("train", status=1).err
     assert "epochs" in javis("train", "--epochs", "-1", status=2).err
@@ -586,6 +614,19 @@ def test_training_ends_with_a_version_and_the_next_command(javis, trainable, mon
     events = javis("train", "--epochs", "3", "--again", "--json", status=0).json()
     assert [event["event"] for event in events] == ["training", "step", "step", "registered"]
     assert events[-1]["version"] == "javis-v0.1"  # the same adapter is not registered twice
+
+
+def test_a_training_that_goes_on_is_followed_and_said_to_be(javis, trainable, monkeypatch):
+    from javis.training.runs import Run
+    (trainable / "result.json").write_text(json.dumps(RESULT))
+
+    def train(settings, recipe, dataset, on_event, again):
+        on_event(Run(trainable), {"event": "joined"})
+        on_event(Run(trainable), {"event": "step", "step": 1, "of": 1, "seconds": 9, "loss": 1})
+        return Run(trainable)
+    monkeypatch.setattr("javis.verbs.grow.train", train)
+    assert "r1 was running already: it was followed" in javis("train", status=0).err
+    assert javis("train", "--json", status=0).json()[0] == {"run": "r1", "event": "joined"}
 
 
 def test_ctrl_c_while_training_says_what_became_of_it(javis, trainable, monkeypatch):
@@ -669,8 +710,74 @@ def test_measuring_the_embedded_model(javis, home):
     assert row["no_call"].endswith("of 2")
 
 
+@pytest.fixture
+def measuring(home, monkeypatch):
+    "A suite of two requests and a stand-in for the engine: `measuring.error` fails the second one."
+    from javis import evaluation
+    hold_out(home, "thanks a lot", "what is a monad?")
+    state = SimpleNamespace(error="")
+
+    def ask(engine, adapter, suite):
+        async def asked(messages):
+            if state.error and "monad" in messages[-1]["content"]:
+                raise RuntimeError(state.error)
+            return "You are welcome."
+        asked.about = {"model": "smollm2-135m-instruct", "adapter": None, "adapter_sha256": None}
+        return asked
+    monkeypatch.setattr("javis.local.shared_engine", lambda *_, **__: SimpleNamespace(slots=1))
+    monkeypatch.setattr("javis.verbs.grow.engine_asker", ask)
+    return state
+
+
+def test_requests_that_failed_are_no_evaluation(javis, home, measuring):
+    javis("eval", "base", "--suite", "small", status=0)
+    measuring.error = "the model ended"
+    for more in ([], ["--json"]):
+        done = javis("eval", "base", "--suite", "small", "--again", *more, status=1)
+        assert "1 of 2 requests failed" in done.err and "the model ended" in done.err
+        assert "Nothing was saved" in done.err and done.out
+    assert done.json()[0]["errors"] == 1
+    kept = javis("eval", "base", "--suite", "small", "--json", status=0)
+    assert "measured before" in kept.err and kept.json()[0]["complete"]
+
+
+def test_ctrl_c_while_measuring_says_what_became_of_it(javis, measuring, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("javis.verbs.grow.evaluate", stop)
+    done = javis("eval", "base", "--suite", "small", status=130)
+    assert done.err.endswith("Stopped: nothing was saved; an earlier evaluation is as it was.\n")
+
+
+@pytest.mark.parametrize("gone", ["adapter.gguf", ""])
+def test_a_version_whose_files_are_gone(javis, home, measuring, gone):
+    version = register(home)
+    from javis.registry import Registry
+    Registry(home / "data/registry.jsonl").promote(version.name, "x", override="a test")
+    lost = version.folder / gone
+    lost.rename(home / "lost")
+    assert javis("models", "list", "--suite", "small", status=0).out.count("javis-v0.1") == 1
+    assert "of 2" in javis("eval", "base", "--suite", "small", status=0).out
+    assert "Restore" in javis("eval", "v0.1", "--suite", "small", status=1).err
+    assert "base model serves again" in javis("models", "rollback", status=0).out
+
+
+def test_a_version_without_a_file_for_the_engine_has_not_the_scores_of_the_base(javis, home, measuring):
+    from javis.registry import Registry
+    register(home)
+    Registry(home / "data/registry.jsonl").register(home / "peft-one", base_model="x", run_id="two")
+    javis("eval", "base", "--suite", "small", status=0)
+    rows = javis("models", "list", "--suite", "small", "--json", status=0).json()
+    assert [row["no_call"] is None for row in rows] == [False, True, True]
+    assert "has no adapter.gguf" in javis("eval", "v0.2", "--suite", "small", status=2).err
+
+
+def test_outside_of_the_repository_every_step_says_where_to_go(javis):
+    for command in ("train", "eval", "demo"):
+        assert "copy of the JAVIS repository" in javis(command, status=2 - (command == "demo")).err
+
+
 def test_eval_of_what_is_not_there(javis, home):
-    assert "There is no suite tools.yaml" in javis("eval", "base", status=2).err
     hold_out(home, "thanks")
     assert "There is no version 'v0.4'" in javis("eval", "v0.4", "--suite", "small", status=1).err
 
@@ -716,6 +823,21 @@ def test_demo_is_called_with_its_options(javis, monkeypatch):
     done = javis("demo", "--quick", "40", "--again", "--json", status=0)
     assert done.json() == [{"quick": 40, "again": True}] and "walking [bold]" in done.err
     assert "walking [bold]" in javis("demo", status=0).out
+
+
+def test_ctrl_c_in_the_demo_is_told(javis, monkeypatch):
+    def run_demo(*_, **__):
+        raise KeyboardInterrupt("Stopped in step 4; what is finished is kept.")
+    monkeypatch.setitem(sys.modules, "javis.demo", SimpleNamespace(run_demo=run_demo))
+    assert javis("demo", status=130).err == "Stopped in step 4; what is finished is kept.\n"
+
+
+@pytest.mark.parametrize("group", ["feedback", "dataset", "models", "config"])
+def test_a_group_alone_speaks_json_too(javis, home, group):
+    answered(home, ("1+1", "2"))
+    done, listed = javis(group, "--json", status=0), javis(
+        group, "show" if group == "config" else "list", "--json", status=0)
+    assert done.out == listed.out and (done.json() or group == "dataset")
 
 
 # ---- pipes and windows

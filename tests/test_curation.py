@@ -3,6 +3,7 @@ import subprocess
 import sys
 import time
 
+import duckdb
 import pytest
 
 from javis.candidates import canonical_json, make_candidates
@@ -360,11 +361,21 @@ def test_the_file_is_free_between_operations(store, curation):
 def test_a_damaged_or_foreign_file_says_what_to_do(tmp_path):
     path = tmp_path / "c.duckdb"
     path.write_bytes(b"nonsense" * 1000)
-    with pytest.raises(CurationError, match="move it aside"):
+    with pytest.raises(CurationError, match="move it aside.*accepted or rejected has to be"):
         Curation(path, embed=None).counts()
     assert path.read_bytes().startswith(b"nonsense")
     with pytest.raises(CurationError, match="cannot be opened"):
         Curation(path / "below" / "c.duckdb", embed=None).counts()
+
+
+@pytest.mark.parametrize("where", ["duckdb.connect", "javis.curation._read"])
+def test_a_full_disk_is_no_reason_to_lose_decisions(tmp_path, monkeypatch, where):
+    def full(*_):
+        raise duckdb.IOException("IO Error: Could not write all bytes: No space left on device")
+    monkeypatch.setattr(where, full)
+    with pytest.raises(CurationError, match="Free some space and repeat") as caught:
+        Curation(tmp_path / "c.duckdb", embed=None).candidates()
+    assert "move it aside" not in str(caught.value)
 
 
 def test_an_error_in_the_middle_leaves_the_file_whole(store, curation, monkeypatch):

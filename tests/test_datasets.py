@@ -123,7 +123,8 @@ def test_another_prompt_answer_or_split_is_another_version(store, curation, fold
     rows = first.rows()
     splits = [{"train": rows[:9], "dev": rows[9:]}, {"train": rows[1:], "dev": rows[:1]}]
     assert content_hash(splits[0]) != content_hash(splits[1])
-    assert build(curation, folder).version == "v0.1"  # and back: found again, not built again
+    third = build(curation, folder)  # and back: the newest is what will be trained on
+    assert (third.version, third.sha256) == ("v0.3", first.sha256)
 
 
 def test_the_split_is_stable_as_data_grow(store, curation, folder):
@@ -305,3 +306,15 @@ def test_the_import_is_light():
     code = ("import sys, javis.datasets; heavy = {'duckdb', 'torch', 'numpy', 'pandas', 'IPython'}; "
             "sys.exit(bool(heavy & sys.modules.keys()))")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_row_that_is_rejected_again_makes_a_version_and_not_an_old_one(store, curation, tmp_path):
+    grow(store, curation, range(6))
+    first = build(curation, tmp_path / "d")
+    grow(store, curation, [6])
+    build(curation, tmp_path / "d")
+    curation.reject([row.id for row in curation.candidates() if row.request == phrase(6)], "wrong")
+    third = build(curation, tmp_path / "d")
+    assert (third.version, third.unchanged, third.sha256) == ("v0.3", False, first.sha256)
+    assert load_dataset(tmp_path / "d").version == "v0.3"
+    assert build(curation, tmp_path / "d").unchanged

@@ -36,7 +36,7 @@ def test_all_that_is_installed_here_is_enough_for_the_loop(settings):
 
 
 @pytest.mark.parametrize("module, name, command", [
-    ("xllamacpp", "engine", "javis[local]"), ("unsloth", "Unsloth", "--no-deps unsloth"),
+    ("xllamacpp", "engine", "javis[local]"), ("unsloth", "Unsloth", "--no-deps unsloth=="),
     ("torch", "PyTorch", "pip install torch"), ("trl", "trainer", "javis[train]")])
 def test_what_the_loop_needs(settings, monkeypatch, module, name, command):
     without(monkeypatch, module)
@@ -179,3 +179,10 @@ def test_a_place_that_cannot_be_written(tmp_path, monkeypatch):
     found = {check.name: check for check in examine(load_settings(root=tmp_path, env={}))}
     for name in ("SQLite", "DuckDB"):
         assert found[name].state == "broken" and "JAVIS_HOME" in found[name].remedy
+
+
+def test_one_version_of_unsloth_is_told_everywhere():
+    from javis.training.trainer import UNSLOTH
+    pins = UNSLOTH.removeprefix("pip install --no-deps ")
+    for name in ("Makefile", "README.md"):
+        assert pins in (Path(__file__).resolve().parent.parent / name).read_text(encoding="utf-8")

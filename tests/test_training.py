@@ -4,16 +4,22 @@ The runs here have a handful of rows and steps. They show that a run is whole or
 how much it teaches is what `make demo` measures.
 """
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from javis.basics import sha256
+from javis.basics import JavisError, MissingExtra, sha256
 from javis.config import load_settings
 from javis.demo import read_lessons
 from javis.training.preflight import PreflightError
 from javis.training.recipes import Lora, Recipe
-from javis.training.runs import runs, train
+from javis.training import trainer
+from javis.training.runs import (
+    Run, _child_environment, finished_twin, prepare_run, running_twin, runs, start_run, train)
+from javis.training.tracking import TrackingError, track
 from javis.training.trainer import TrainingFailed, arrange, shared_prefix
 
 torch = pytest.importorskip("torch")
@@ -91,6 +97,13 @@ def test_the_same_again_is_not_trained_twice(home, finished):
         (finished.run.folder / "kept").rename(finished.run.adapter / "adapter_model.safetensors")
 
 
+def test_what_is_trained_already_is_joined(home, finished):
+    going, events = start_run(prepare_run(home, RECIPE, finished.data, again=True)), []
+    run = train(home, RECIPE, finished.data, lambda run, event: events.append(event["event"]))
+    assert run == going and run.status == "done" and (run.folder / "manifest.json").is_file()
+    assert events[0] == "joined" and events.count("joined") == 1 and {"loading", "step", "done"} <= set(events)
+
+
 def interrupt(run, event):
     raise KeyboardInterrupt
 
@@ -156,3 +169,72 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(tmp_path):
     cosine = torch.nn.functional.cosine_similarity
     assert cosine(*(torch.cat([g.flatten() for g in of]) for of in (frozen_grads, grads)), dim=0) > 0.5
     assert any((a - b).abs().max() > 1e-4 for a, b in zip(frozen_grads, grads))
+
+
+def made(settings, name="r1", **files):
+    "A run by hand: each of its files as an object, or as the text itself."
+    folder = settings.paths.runs / name
+    folder.mkdir(parents=True)
+    for stem, content in {"job": {"recipe": {"recipe_sha": "r", "dataset_sha": "d"}}, **files}.items():
+        (folder / f"{stem}.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    return Run(folder)
+
+
+def test_a_run_that_ends_between_two_looks_is_not_lost(tmp_path, monkeypatch):
+    run = made(load_settings(root=tmp_path, env={}), process={"pid": 999_999_999, "created": 0})
+    assert run.status == "lost"
+
+    def ended(process):
+        (run.folder / "result.json").write_text('{"status": "done"}')
+        return False
+    monkeypatch.setattr("javis.training.runs._alive", ended)
+    assert run.status == "done"
+
+
+def test_a_damaged_run_is_passed_over_and_named_where_it_is_asked_for(tmp_path):
+    settings, same = load_settings(root=tmp_path, env={}), {"recipe_sha": "r", "dataset_sha": "d"}
+    broken = [made(settings, "r1", job=""), made(settings, "r2", result=""), made(settings, "r3", job="[1]")]
+    assert finished_twin(settings, same) is None and running_twin(settings, same) is None
+    for run in broken:
+        with pytest.raises(JavisError, match=rf"{run.id}.*\.json is damaged .*Remove the folder"):
+            run.job and run.status
+    whole = made(settings, "r4", result={"status": "done", "adapter_sha": sha256("weights")})
+    whole.adapter.mkdir()
+    (whole.adapter / "adapter_model.safetensors").write_text("weights")
+    assert finished_twin(settings, same) == whole
+
+
+def test_a_run_that_goes_on_is_found(tmp_path):
+    settings, same = load_settings(root=tmp_path, env={}), {"recipe_sha": "r", "dataset_sha": "d"}
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    process = {"pid": child.pid, "created": psutil.Process(child.pid).create_time()}
+    run = made(settings, process=process)
+    assert running_twin(settings, same) == run and running_twin(settings, same | {"recipe_sha": "x"}) is None
+    child.kill()
+    child.communicate()
+    assert running_twin(settings, same) is None
+
+
+def test_the_training_process_gets_no_secrets_and_what_windows_needs(monkeypatch):
+    needed = "USERPROFILE USERNAME LOCALAPPDATA APPDATA COMSPEC PATHEXT SYSTEMDRIVE".split()
+    for name in [*needed, "OPENAI_API_KEY"]:
+        monkeypatch.setitem(os.environ, name, "x")
+    found = _child_environment()
+    assert set(needed) <= found.keys() and "OPENAI_API_KEY" not in found
+
+
+def test_without_unsloth_the_message_installs_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "unsloth", None)
+    with pytest.raises(MissingExtra, match=r"--no-deps unsloth==\S+ unsloth_zoo==\S+"):
+        trainer._load_model({})
+
+
+def test_a_full_disk_is_no_fault_of_the_run(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb")
+    run = made(load_settings(root=tmp_path, env={}), job={"recipe": {}, "dataset": "v0.1"})
+
+    def full(**_):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(wandb, "init", full)
+    with pytest.raises(TrackingError, match="No space left on device.*Free some space"):
+        track(run)

@@ -274,3 +274,13 @@ def test_two_that_want_the_same_weights(tmp_path, fake_save, monkeypatch):
         thread.join()
     assert results == [tmp_path / "w"] * 2
     assert [p.name for p in tmp_path.iterdir()] == ["w"]
+
+
+@pytest.mark.parametrize("config", [
+    dict(lora_alpha="x"), dict(lora_alpha=[8]), dict(target_modules="("), dict(target_modules=5),
+    dict(layers_to_transform="a"), dict(alpha_pattern=[1]), dict(alpha_pattern={"(": 1}),
+    dict(alpha_pattern={"q_proj": "x"}), dict(exclude_modules=7)], ids=str)
+def test_a_damaged_config_is_named(tmp_path, config):
+    with pytest.raises(AdapterError, match="its adapter_config.json is damaged"):
+        convert_adapter(save(tmp_path / "peft", **config), MODEL, tmp_path / "a.gguf")
+    assert not (tmp_path / "a.gguf").exists()

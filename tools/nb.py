@@ -120,7 +120,8 @@ def wrong_way_imports() -> list[str]:
 def stale_modules() -> list[str]:
     "Modules in javis/ that no notebook makes any more."
     made = {name for notebook in (ROOT / "nbs").rglob("*.ipynb") if (name := _exported(notebook)[0])}
-    files = [path.relative_to(ROOT / "javis") for path in (ROOT / "javis").rglob("*.py")]
+    files = [path.relative_to(ROOT / "javis") for path in (ROOT / "javis").rglob("*.py")
+             if "js" not in path.parts]  # where node_modules are
     kept = [path for path in files if path.name not in ("__init__.py", "_modidx.py")]
     return [f"javis/{path} is made by no notebook" for path in kept
             if ".".join(path.with_suffix("").parts) not in made]

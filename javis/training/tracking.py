@@ -50,5 +50,8 @@ def track(
         raise TrackingError(f"W&B did not take {run.id}: {error}. Set WANDB_API_KEY in .env, "
                             "or tracking: offline in the recipe; `wandb sync` sends an offline run "
                             "later.") from None
+    except OSError as error:
+        raise TrackingError(f"W&B could not write {run.id} ({error.strerror or error}). Free some "
+                            f"space, or look at the permissions of {run.folder}.") from error
     atomic_write(run.folder / "wandb.txt", place + "\n")
     return place

@@ -42,7 +42,7 @@ def split_command(text: str) -> tuple[str, str]:
 # %% ../../nbs/89a_chat.ipynb #875e7fd0
 def correction_of(text: str) -> dict[str, Any]:
     "What `/fix` means: a text, or a tool with its arguments; `JavisError` for broken JSON."
-    found = re.fullmatch(r"(\w+)\s*(\{.*\})", text.strip(), re.DOTALL)
+    found = re.fullmatch(r"(\w+)\s*(\{.*)", text.strip(), re.DOTALL)
     if not found:
         return {"text": text}
     try:
@@ -80,8 +80,9 @@ class Talk:
     def _ask(self, text: str) -> None:
         try:
             one_turn(self.session, text)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stopped:
             self.interrupted = True
+            note(str(stopped) or "Stopped.", "yellow")
             note("Ctrl-C again leaves.")
 
     def _do_good(self, rest: str) -> None:

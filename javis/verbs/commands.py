@@ -18,7 +18,15 @@ HEADINGS = TALK, TEACH, GROW, PROJECT = "Talk", "Teach", "Grow", "This project"
 
 # %% ../../nbs/89e_commands.ipynb #072fdca2
 class Sections(TyperGroup):
-    "A group of commands whose help lists them under headings."
+    "A group of commands whose help lists them under headings, and where Ctrl-C leaves a word."
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stopped:
+            from javis.terminal import note
+            note(str(stopped) or "Stopped.", "yellow")
+            raise typer.Exit(130) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}

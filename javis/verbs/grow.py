@@ -31,15 +31,26 @@ from ..training.runs import Run, train
 from .teach import listed, system_for, training_endpoint
 
 # %% ../../nbs/89c_grow.ipynb #5ab8b138
+def _shipped(
+    folder: Path,  # with files that come with the repository
+    what: str,  # is looked for in it
+) -> Path:
+    "The folder; raises `ConfigError` outside a copy of the repository."
+    if not folder.is_dir():
+        raise ConfigError(f"There is no {what}, for there is no folder {folder}. Run this in a "
+                          "copy of the JAVIS repository, or set JAVIS_HOME to one.")
+    return folder
+
+# %% ../../nbs/89c_grow.ipynb #158a45ed
 def find_recipe(
     settings: Settings,
     name: str,  # such as tools-cpu, or a path to a YAML file
     **changes: Any,  # values that go over those of the file; None changes nothing
 ) -> Recipe:
-    "A recipe of the project; raises `RecipeError`."
+    "A recipe of the project; raises `RecipeError`, or `ConfigError` where there are none."
     path = Path(name)
     if path.suffix not in (".yaml", ".yml"):
-        path = settings.paths.recipes / f"{name}.yaml"
+        path = _shipped(settings.paths.recipes, f"recipe {name}.yaml") / f"{name}.yaml"
     return load_recipe(path, **changes)
 
 # %% ../../nbs/89c_grow.ipynb #8fea915a
@@ -53,7 +64,7 @@ class Watch:
         tell: Callable[..., None] = lambda *args: None,  # of `progress`
     ):
         self.tell, self.epochs, self.as_json = tell, epochs, as_json
-        self.run, self.losses = None, []
+        self.run, self.losses, self.joined = None, [], False
         self._begun, self._tokens = 0.0, 0
 
     def __call__(self, run: Run, event: dict[str, Any]) -> None:
@@ -66,6 +77,9 @@ class Watch:
         if event["event"] == "step":
             self.losses.append(event["loss"])
             self.tell(event["step"], event["of"], self._step_text(event))
+        elif event["event"] == "joined":
+            self.joined = True
+            self.tell(0, None, f"joined {run.id}")
         elif event["event"] in ("loading", "training"):
             self.tell(0, None, f"{event['event']} …")
 
@@ -116,8 +130,8 @@ def train_version(
         run = _watched_run(settings, recipe, dataset, watch, again)
     except KeyboardInterrupt:
         name = watch.run.id if watch.run else "the run"
-        note(f"Stopped: the training process has ended; {name} made no adapter.", "yellow")
-        raise
+        raise KeyboardInterrupt(
+            f"Stopped: the training process has ended; {name} made no adapter.") from None
     if watch.run:
         track_run(run, recipe)
     version = register_run(settings, run, recipe, dataset)
@@ -144,6 +158,8 @@ def _tell_run(run: Run, version: Version, watch: Watch, as_json: bool) -> None:
         return
     if reused:
         note(f"The same recipe was trained on the same rows before: {run.id}. --again trains anew.")
+    if watch.joined:
+        note(f"{run.id} was running already: it was followed, and no second one was started.")
     facts = {"run": run.id, "version": version.name, "rows": result["rows"],
              "time": clock(result["train_seconds"]),
              "speed": f"{result['tokens_per_second']:.0f} tokens/s",
@@ -157,8 +173,9 @@ def _tell_run(run: Run, version: Version, watch: Watch, as_json: bool) -> None:
 
 # %% ../../nbs/89c_grow.ipynb #6bf2042a
 def find_suite(settings: Settings, name: str) -> Suite:
-    "A suite of the project; raises `BadSuite`."
-    return load_suite(settings.paths.suites / f"{name}.yaml", settings.root)
+    "A suite of the project; raises `BadSuite`, or `ConfigError` where there are none."
+    folder = _shipped(settings.paths.suites, f"suite {name}.yaml")
+    return load_suite(folder / f"{name}.yaml", settings.root)
 
 # %% ../../nbs/89c_grow.ipynb #ebe04ed7
 def find_version(
@@ -185,10 +202,10 @@ def known_evaluation(
     version: Version | None,
     toolbox: Toolbox,
 ) -> Evaluation | None:
-    "The evaluation that is kept, if it was made under the conditions of today."
+    "The evaluation that is kept, if it was made under the conditions of today; reads no weights."
     asked = conditions(suite, system_for(settings, toolbox), toolbox)
     now = {"fingerprint": asked["fingerprint"], "model": model_name(settings), "complete": True,
-           "adapter_sha256": sha256(version.gguf) if version else None}
+           "adapter_sha256": version.files.get("adapter.gguf", "") if version else None}
     for path in (settings.paths.cache / "evaluations").glob("*/summary.json"):
         with suppress(OSError, ValueError, BadResults):
             summary = json.loads(path.read_text(encoding="utf-8"))
@@ -204,10 +221,13 @@ def evaluate(
     toolbox: Toolbox,
     tell: Callable[..., None] = lambda *args: None,  # of `progress`
 ) -> Evaluation:
-    "Ask all requests of a suite, and keep what came of it."
+    "Ask all requests of a suite, and keep what came of it if none failed."
     from javis.local import shared_engine
     endpoint, right = training_endpoint(settings), []
     name = version.name if version else None
+    if version and version.gguf is None:
+        raise ConfigError(f"{name} has no adapter.gguf, and without one the embedded model cannot "
+                          "run with it. Train it again, or measure another.")
     engine = shared_engine(endpoint.model, {name: version.gguf} if version else {},
                            context_length=endpoint.context_length)
 
@@ -220,7 +240,8 @@ def evaluate(
         about={"run_id": version.run_id} if version else None))
     key = json.dumps([found.about["fingerprint"], found.about["model"], name,
                       found.about["adapter_sha256"]])
-    found.save(settings.paths.cache / "evaluations" / sha256(key)[:16])
+    if not found.errors:
+        found.save(settings.paths.cache / "evaluations" / sha256(key)[:16])
     return found
 
 # %% ../../nbs/89c_grow.ipynb #309b84d5
@@ -237,22 +258,38 @@ def eval_version(
     again: bool = False,  # also when the kept evaluation is still good
     as_json: bool = False,
 ) -> None:
-    "Measure a version or the base model, and compare it with what serves."
+    "Measure a version or the base model, and compare it with what serves; raises `JavisError`."
     suite, version = find_suite(settings, suite_name), find_version(settings, name)
     toolbox, who = default_toolbox(settings), version.name if version else "base"
     found = None if again else known_evaluation(settings, suite, version, toolbox)
     if found:
         note(f"{who} was measured before and nothing has changed. --again asks anew.")
     else:
-        with progress(f"asking {who}") as tell:
-            tell(0, len(suite.cases), "starting the model …")
-            found = evaluate(settings, suite, version, toolbox, tell)
+        found = _asked(settings, suite, version, toolbox, who)
     if as_json:
         print_json(found.summary | {"who": who})
+    elif found.errors:
+        table([suite.name, who], score_texts(found))
     else:
         _tell_evaluation(settings, suite, who, found, toolbox)
+    if found.errors:
+        raise JavisError(f"{len(found.errors)} of {len(found.results)} requests failed, the first "
+                         f"because: {line(found.errors[0].error, 200)} Nothing was saved; an "
+                         f"earlier evaluation is as it was. Repeat: javis eval {who}")
 
 # %% ../../nbs/89c_grow.ipynb #8d6f8fae
+def _asked(settings: Settings, suite: Suite, version: Version | None, toolbox: Toolbox,
+           who: str) -> Evaluation:
+    "Evaluate with a bar; Ctrl-C says what became of it."
+    try:
+        with progress(f"asking {who}") as tell:
+            tell(0, len(suite.cases), "starting the model …")
+            return evaluate(settings, suite, version, toolbox, tell)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            "Stopped: nothing was saved; an earlier evaluation is as it was.") from None
+
+# %% ../../nbs/89c_grow.ipynb #d55c4970
 def _tell_evaluation(settings: Settings, suite: Suite, who: str, found: Evaluation,
                      toolbox: Toolbox) -> None:
     "Print an evaluation, and beside it what serves where that was measured too."
@@ -263,9 +300,6 @@ def _tell_evaluation(settings: Settings, suite: Suite, who: str, found: Evaluati
         tell_comparison(compare(other, found, (rival, who)))
     else:
         table([suite.name, who], score_texts(found))
-    if found.errors:
-        note(f"{len(found.errors)} requests failed and count nowhere, the first because: "
-             f"{line(found.errors[0].error, 200)}", "yellow")
     if not other and rival != who:
         note(f"To compare it with what serves: javis eval {rival}, then this again")
     elif other and who != "base":

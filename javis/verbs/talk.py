@@ -225,8 +225,7 @@ def one_turn(
                     show(event)
         except KeyboardInterrupt:
             show.end_line()
-            note("Stopped; what had come is kept.", "yellow")
-            raise
+            raise KeyboardInterrupt("Stopped; what had come is kept.") from None
     if as_json and isinstance(event, Failed):
         raise event.error
     return event.answer

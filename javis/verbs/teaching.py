@@ -21,7 +21,7 @@ _Reason = Annotated[Optional[str], typer.Option("--reason", "-r", help='In a few
 
 # %% ../../nbs/89f_teaching.ipynb #e68c4e6a
 @feedback.callback()
-def _feedback(ctx: typer.Context) -> None:
+def _feedback(ctx: typer.Context, as_json: Json = False) -> None:
     """Say how good answers were, and what they should have been.
 
     \b
@@ -30,7 +30,7 @@ def _feedback(ctx: typer.Context) -> None:
     javis feedback correct last --text "In logs/."
     """
     if ctx.invoked_subcommand is None:
-        feedback_list()
+        feedback_list(as_json=as_json)
 
 # %% ../../nbs/89f_teaching.ipynb #7c189738
 @feedback.command("list")
@@ -164,7 +164,7 @@ dataset = group()
 
 # %% ../../nbs/89f_teaching.ipynb #1afa6c31
 @dataset.callback()
-def _dataset(ctx: typer.Context) -> None:
+def _dataset(ctx: typer.Context, as_json: Json = False) -> None:
     """Numbered training data that never changes.
 
     \b
@@ -172,7 +172,7 @@ def _dataset(ctx: typer.Context) -> None:
     javis dataset show v0.1
     """
     if ctx.invoked_subcommand is None:
-        dataset_list()
+        dataset_list(as_json=as_json)
 
 # %% ../../nbs/89f_teaching.ipynb #b51b1fb2
 @dataset.command("build")
