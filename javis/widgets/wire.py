@@ -91,10 +91,15 @@ def _preview(question: ApprovalNeeded) -> dict[str, str]:
 
 # %% ../../nbs/78_wire.ipynb #63ef42f6
 def _tool_parts(store: Store, step: Message, toolbox: Toolbox) -> list[dict[str, Any]]:
-    "The calls of one message."
+    "The calls of one message, with the arguments that they ran with."
+    ran, below = {}, store.children(step.id)
+    while results := [one for one in below if one.role == "tool"]:
+        ran |= {one.meta.get("tool_call"): one.meta.get("arguments") for one in results}
+        below = store.children(results[-1].id)
+
     def record(call: ToolCall) -> dict[str, Any]:
-        return call_record(call.id, call.name, call.arguments, toolbox, call.status,
-                           result=call.result, ms=call.ms)
+        return call_record(call.id, call.name, ran.get(call.id, call.arguments), toolbox,
+                           call.status, result=call.result, ms=call.ms)
     return [{"t": "tool", "id": call.id, "call": record(call)} for call in store.tool_calls(step.id)]
 
 # %% ../../nbs/78_wire.ipynb #72b5609b
@@ -141,7 +146,8 @@ def _sources(request: Message | None, parts: list[dict[str, Any]]) -> list[dict[
              for one in (request.meta.get("mentions", []) if request else [])]
     for part in parts:
         call = part.get("call")
-        if call and call["status"] == "ok" and isinstance(call["arguments"], dict):
+        is_read = call and call["status"] == "ok" and call["risk"] in ("read", "net")
+        if is_read and isinstance(call["arguments"], dict):
             place = next(map(str, call["arguments"].values()), "")
             found.append(dict(label=call["name"], place=place, text=call["result"], score=None))
     return [one | {"n": n, "text": one["text"][:_SHORT]} for n, one in enumerate(found, 1)]
