@@ -26,3 +26,9 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell) -> None:
+    "Register the magics %javis and %%javis: `%load_ext javis`."
+    from javis.widgets.magics import load_ipython_extension as load
+    load(shell)

@@ -259,15 +259,16 @@ class _Answering(_Showing):
 
     def _now_approve(self, message: dict[str, Any]) -> None:
         "A decision about a call, bound to what was shown."
-        arguments = message.get("arguments")
+        call, arguments = message["call"], message.get("arguments")
         for run in self._runs.values():
             for part in run.live.message["parts"] if run.live.message else ():
-                if part["id"] == message["call"]:
+                if part["id"] == call and part["call"]["status"] == "waiting":
                     if message["yes"] and arguments is not None:
-                        self._edited[message["call"]] = (part["call"]["name"], arguments)
-                    run.control.decide(message["call"], Approval(
+                        self._edited[call] = (part["call"]["name"], arguments)
+                    return run.control.decide(call, Approval(
                         bool(message["yes"]), str(message.get("key")), arguments,
                         message.get("scope", "once")))
+        raise DeskError("This call does not wait for a decision any more.")
 
 # %% ../../nbs/79_desk.ipynb #4318160d
 class _Asking(_Answering):
