@@ -189,7 +189,6 @@ class _Answering(_Showing):
         run.is_first = session.thread_id is None
         run.control = session.begin(text, take, parent=parent, meta=meta)
         self._runs[live.run] = run
-        self._changed("running")
         return run
 
     def _take(self, run: Run, event: Event) -> None:
@@ -200,6 +199,7 @@ class _Answering(_Showing):
                 self.tell("msg", rev=self.rev, message=request)
             run.request_id = event.request_id
             run.started.set_result(event)
+            self._changed("running")  # now the conversation is known
         run.live.take(event, run.request_id)
         if isinstance(event, (Finished, Failed, Cancelled)):
             asyncio.ensure_future(self._end(run))
