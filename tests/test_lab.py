@@ -129,7 +129,9 @@ class Notebook:
 
     def shot(self, name):
         if SHOTS:
-            self.page.screenshot(path=f"{SHOTS}/{name}.png")
+            self.page.screenshot(path=f"{SHOTS}/lab-{name}.png")
+            if self.page.locator(".jv").count():
+                self.page.locator(".jv").last.screenshot(path=f"{SHOTS}/chat-{name}.png")
 
     def close(self):
         self.command("kernelmenu:shutdown")
@@ -345,6 +347,38 @@ def test_a_change_is_shown_before_it_is_approved(told, project):
     with stored(project) as store:
         kinds = [(event.kind, event.text) for event in store.feedback()]
     assert ("implicit", "edited") in kinds and ("implicit", "denied") in kinds
+
+
+# ------------------------------------------------------------------------------------------- two at once
+
+def test_two_answers_and_a_blind_choice(told, project):
+    with ScriptedServer(spoken("A jay is a bird of the crow family.", 0.02)) as other:
+        rival = {"kind": "vllm", "model": "the-other", "url": other.url, "native_tools": False}
+        nb = told("pair", spoken("Blue."), more=(
+            f"settings = load_settings(overrides={{**{{'model': 'told'}}, 'endpoints.told': "
+            f"settings.endpoint('told').model_dump(), 'endpoints.other': {rival!r}}})\n"
+            "chat = Chat(settings=settings, locale='en', rival='other', thread_id=None)\nchat",))
+        page = nb.page
+        nb.run(1)
+        page.wait_for_function("document.querySelectorAll('.jv-box').length === 2")
+        box = page.locator(".jv-box").last
+        page.locator(".jv-compare").last.click()
+        box.fill("What is a jay?")
+        box.press("Enter")
+        page.locator(".jv-pair", has_text="crow family.").wait_for()
+        page.locator(".jv-pair", has_text="Blue.").wait_for()
+        page.locator(".jv-pick").first.wait_for()
+        page.wait_for_timeout(500)
+        assert "the-other" not in page.locator(".jv-pair").inner_text()
+        nb.shot("pair")
+        at = [one.inner_text() for one in page.locator(".jv-pair .jv-column").all()]
+        page.locator(".jv-pick").nth(0 if "crow" in at[0] else 1).click()
+        page.locator(".jv-picked").wait_for()
+        assert "the-other" in page.locator(".jv-picked").inner_text()
+        nb.shot("picked")
+    with stored(project) as store:
+        preferred = [event for event in store.feedback() if event.kind == "preference"]
+        assert "crow" in store.message(preferred[-1].message_id).content
 
 
 # ------------------------------------------------------------------------------------------- context

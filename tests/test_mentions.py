@@ -13,10 +13,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from pydantic import BaseModel, SecretStr
 
 from javis.basics import sha256
+from javis.completion import complete
 from javis.context import estimate_tokens
 from javis.mentions import (
-    Cell, Mention, Namespace, _blanked, _fences, _shares, _without_code, complete, describe, find_mentions,
-    notebook_namespace, preview, with_mentions)
+    Cell, Mention, Namespace, _blanked, _fences, _shares, find_mentions, notebook_namespace, preview, with_mentions,
+    without_code)
+from javis.summaries import describe
 from javis.tools.base import Call, running
 from javis.tools.policy import Rules
 
@@ -515,7 +517,7 @@ def test_completion_never_raises(project, text, cursor):
 
 @given(text=ANY)
 def test_blanking_code_moves_nothing(text):
-    blank = _without_code(text)
+    blank = without_code(text)
     assert len(blank) == len(text) and all(new in (old, " ") for new, old in zip(blank, text))
     assert _blanked(text, []) == text
 
@@ -603,7 +605,7 @@ def test_from_a_live_shell():
 
 
 def test_without_a_notebook_there_is_nothing():
-    code = ("import sys, javis.mentions as m; n = m.notebook_namespace(); assert not n.variables and not n.cells; "
+    code = ("import sys, javis.completion, javis.mentions as m; n = m.notebook_namespace(); assert not n.variables and not n.cells; "
             "print(*[x for x in ('IPython', 'pandas', 'numpy', 'torch', 'polars', 'matplotlib') if x in sys.modules])")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
 

@@ -102,19 +102,21 @@ def _usual(settings: Settings, endpoint: str | None) -> dict[str, Any]:
     return options
 
 # %% ../../nbs/80_chat.ipynb #85a2c766
-def _rivals(session: ChatSession) -> Callable[[], tuple[ChatSession, ChatSession]] | None:
-    "Makes two sessions like this one, with its adapter and without; None if it has no adapter."
-    if not session.adapter:
+def _rivals(
+    session: ChatSession,
+    rival: str | None,  # an endpoint
+) -> Callable[[], tuple[ChatSession, ChatSession]] | None:  # None if there is nobody to compare with
+    "Makes a session like this one and one of its rival."
+    if not rival and not session.adapter:
         return None
 
-    def make() -> tuple[ChatSession, ChatSession]:
+    def make(endpoint: str, adapter: str | None) -> ChatSession:
         policy = Policy(session.policy.root, "read", session.policy.rules)
-        both = [ChatSession(session.settings, session.store, session.toolbox, policy,
-                            endpoint=session.endpoint_name, adapter=adapter,
-                            adapters=session.adapters, prompts=session.prompts,
-                            follow_up=session.follow_up) for adapter in (session.adapter, None)]
-        return both[0], both[1]
-    return make
+        return ChatSession(session.settings, session.store, session.toolbox, policy,
+                           endpoint=endpoint, adapter=adapter, adapters=session.adapters,
+                           prompts=session.prompts, follow_up=session.follow_up)
+    own = session.endpoint_name
+    return lambda: (make(own, session.adapter), make(rival or own, None))
 
 # %% ../../nbs/80_chat.ipynb #b15850c1
 class Transcript:
@@ -151,7 +153,7 @@ def _left_off(store: Store) -> str | None:
 class _Page(_Judging):
     "The part of a chat that is a widget."
     _page = _desk = _trace = None
-    locale, height = "", 0
+    locale, height, rival = "", 0, None
 
     @property
     def desk(self) -> Desk:
@@ -159,7 +161,7 @@ class _Page(_Judging):
         if self._desk is None:
             self.session.approve = self.session.approve or ask_person
             self._desk = Desk(self.session, self._tell, namespace=notebook_namespace,
-                              rivals=_rivals(self.session), changed=self._changed)
+                              rivals=_rivals(self.session, self.rival), changed=self._changed)
         return self._desk
 
     @property
@@ -213,6 +215,7 @@ class Chat(_Page):
         timings: bool = True,  # whether to show below an answer how fast it came
         locale: str = "",  # of the widget: en or ko; by default the browser's
         height: int = 0,  # of the widget's conversation, pixels; 0 grows with it
+        rival: str | None = None,  # the endpoint to compare with; by default the base model
         **options: Any,  # as for `open_session`: endpoint, adapter=None for the base model, ...
     ):
         if session is None:
@@ -222,7 +225,9 @@ class Chat(_Page):
             if "thread_id" not in options and (thread := _left_off(session.store)):
                 session.open_thread(thread)
         self.session, self.timings, self.answer = session, timings, None
-        self.locale, self.height = locale, height
+        if rival:
+            session.settings.endpoint(rival)  # complains if there is none
+        self.locale, self.height, self.rival = locale, height, rival
 
     def __call__(self, text: str, *, parent: str | None = None) -> None:
         "Ask, and show the answer below the cell; interrupting the cell stops it."

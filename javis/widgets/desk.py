@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from ..basics import new_id
+from ..completion import complete
 from ..config import JavisError
 from ..events import Approval, Cancelled, Event, Failed, Finished, Started
 from ..feedback import correct, prefer, rate
-from ..mentions import (
-    Mention, Namespace, complete, find_mentions, preview, with_mentions)
+from ..mentions import Mention, Namespace, find_mentions, preview, with_mentions
 from ..session import ChatSession
 from ..turn import Control, background_loop
 from .exports import export_chat

@@ -32,6 +32,7 @@ class Words:
         "What a further piece, or the end, makes visible."
         if self._call:
             return ""
+        text = text.encode("utf-8", "replace").decode()  # half a letter cannot be sent
         words, tag, _ = (self._held + text).partition(TAG)
         self._call = bool(tag)
         if not self.shown:

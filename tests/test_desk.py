@@ -1,0 +1,243 @@
+"What the desk tells pages, whatever a model says and however it comes."
+import json
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from javis.config import Settings
+from javis.events import Approval
+from javis.session import ChatSession
+from javis.store import Store
+from javis.tools.base import Toolbox, render_tool_call, tool
+from javis.tools.grants import Grants, kind_of
+from javis.tools.policy import Decision, Policy, Rules
+from javis.turn import scripted_client
+from javis.widgets.desk import Desk
+from javis.widgets.wire import TAG, Pieces, Words, proof_of, words_of
+
+PIECES = st.lists(st.one_of(st.text(max_size=12), st.sampled_from([TAG, "<", "<tool", "_call>", "{}", "\n", " "])), max_size=12)
+
+
+@tool("write")
+def put(path: str, text: str) -> str:
+    "Put a text somewhere."
+    return f"{path}: {text}"
+
+
+@tool("exec")
+def run_shell(command: str) -> str:
+    "Run a command."
+    return "ran " + command
+
+
+# ------------------------------------------------------------------------------------------- words
+
+@given(PIECES)
+def test_words_do_not_depend_on_how_they_come(pieces):
+    words, told = Words(), []
+    for piece in pieces:
+        told.append(words.add(piece))
+    told.append(words.add("", ended=True))
+    whole = "".join(pieces)
+    assert "".join(told) == str(words) == words_of(whole) == whole.partition(TAG)[0].lstrip()
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.text(min_size=1, max_size=9)), max_size=20), st.lists(st.booleans(), min_size=20, max_size=20))
+def test_no_piece_is_lost_or_changes_places(said, ticks):
+    due, sent = [], []
+
+    class Timer:
+        def __init__(self, call):
+            due.append(call)
+            self.call = call
+
+        def cancel(self):
+            if self.call in due:
+                due.remove(self.call)
+    pieces = Pieces("r", sent.append, lambda seconds, call: Timer(call))
+    for (part, text), tick in zip(said, ticks):
+        pieces.add(part, text)
+        if tick and due:
+            due.pop(0)()
+    pieces.flush()
+    assert [one["seq"] for one in sent] == list(range(len(sent)))
+    for part in "ab":
+        assert "".join(one["s"] for one in sent if one["part"] == part) == "".join(text for p, text in said if p == part)
+    order = [part for part, _ in said]
+    assert [part for i, part in enumerate(order) if i == 0 or order[i - 1] != part] == [
+        one["part"] for i, one in enumerate(sent) if i == 0 or sent[i - 1]["part"] != one["part"]]
+
+
+@given(st.text())
+def test_a_proof_counts_as_javascript_does(text):
+    assert proof_of(text)["len"] == sum(2 if ord(letter) > 0xFFFF else 1 for letter in text)
+
+
+# ------------------------------------------------------------------------------------------- grants
+
+def decided(policy, one, **arguments):
+    return kind_of(one, arguments, policy)
+
+
+@pytest.mark.parametrize("command, kind", [
+    ("git log -n 3", "run_shell: git log …"), ("git push", "run_shell: git push …"), ("make test", "run_shell: make test …"),
+    ("rm -rf build", "run_shell: rm -rf build"), ("rm notes", "run_shell: rm notes"), ("python -m http.server", "run_shell: python -m http.server"),
+    ("sudo ls", "run_shell: sudo ls"), ("ls; rm x", None), ("ls $(pwd)", None), ("cat x > y", None), ("X=1 ls", None), ("cat .env", None)])
+def test_the_kind_of_a_command_is_no_wider_than_it_looks(tmp_path, command, kind):
+    assert decided(Policy(tmp_path, "edit"), run_shell, command=command) == kind
+
+
+def test_a_lasting_grant_holds_for_its_folder_and_reason_only(tmp_path):
+    with Store(tmp_path / "javis.db") as store:
+        here, there = (Grants(store, Policy(tmp_path / name, "edit")) for name in ("here", "there"))
+        why, other = Decision("ask", "the default for the effect exec"), Decision("ask", "a rule")
+        here.add("pattern", "t", run_shell, {"command": "git log"}, why)
+        assert here.cover("u", run_shell, {"command": "git log --all"}, why)
+        assert not here.cover("u", run_shell, {"command": "git log --all"}, other)
+        assert not there.cover("u", run_shell, {"command": "git log --all"}, why)
+        here.add("pattern", "t", run_shell, {"command": "ls | wc"}, why)  # has no kind
+        assert len(here.all()) == 1
+        there.clear()
+        assert len(here.all()) == 1
+
+
+# ------------------------------------------------------------------------------------------- approval
+
+@pytest.fixture
+def session_with(tmp_path):
+    opened = []
+
+    def make(*answers, rules=Rules(), approve=None):
+        store = Store(tmp_path / "javis.db")
+        session = ChatSession(Settings(root=tmp_path), store, Toolbox([put, run_shell]), Policy(tmp_path, "edit", rules),
+                              approve=approve, follow_up=False, client=scripted_client(*answers))
+        opened.append((session, store))
+        return session
+    yield make
+    for session, store in opened:
+        session.close()
+        store.close()
+
+
+def test_a_yes_for_the_conversation_is_not_asked_for_again(session_with):
+    asked = []
+    call = render_tool_call("run_shell", {"command": "ls"})
+    session = session_with(call, render_tool_call("run_shell", {"command": "rm -rf /tmp/x"}), call,
+                           approve=lambda question: asked.append(question) or Approval(True, question.key, scope="thread"))
+    assert session.ask("One").tool_calls[0].status == "ok"
+    assert session.ask("Two").tool_calls[0].status == "ok" and len(asked) == 1
+    session.open_thread()
+    session.ask("Three")
+    assert len(asked) == 2
+
+
+def test_edited_arguments_are_judged_by_the_policy_too(session_with):
+    rules = Rules.model_validate({"deny": [{"tool": "run_shell", "arguments": {"command": "rm*"}}]})
+    session = session_with(render_tool_call("run_shell", {"command": "ls"}), rules=rules,
+                           approve=lambda question: Approval(True, question.key, {"command": "rm x"}))
+    run = session.ask("One").tool_calls[0]
+    assert run.status == "denied" and "with these arguments" in run.result
+
+
+def test_edited_arguments_must_fit_the_tool(session_with):
+    session = session_with(render_tool_call("run_shell", {"command": "ls"}),
+                           approve=lambda question: Approval(True, question.key, {"cmd": "ls"}))
+    assert session.ask("One").tool_calls[0].status == "error"
+
+
+def test_what_a_person_decided_is_kept(session_with):
+    session = session_with(render_tool_call("run_shell", {"command": "ls"}), approve=lambda question: False)
+    answer = session.ask("One")
+    kept = session.store.feedback(message_id=answer.message_id)
+    assert [(one.kind, one.text) for one in kept] == [("implicit", "denied")]
+
+
+# ------------------------------------------------------------------------------------------- the desk
+
+@pytest.fixture
+def desk(session_with):
+    opened = []
+
+    def make(*answers, **options):
+        heard = []
+        one = Desk(session_with(*answers, approve=lambda question: False), lambda message, buffers: heard.append(message), **options)
+        one.heard = heard
+        opened.append(one)
+        return one
+    yield make
+    for one in opened:
+        one.close()
+        one._serving.result(5)
+
+
+def until(desk, op, count=1, within=10):
+    end = time.monotonic() + within
+    while len(found := [one for one in list(desk.heard) if one["op"] == op]) < count:
+        assert time.monotonic() < end, [one["op"] for one in desk.heard]
+        time.sleep(0.005)
+    return found[count - 1]
+
+
+def test_hostile_text_goes_through_unchanged_as_data(desk):
+    text = "<script>alert(1)</script>\x1b[31m\u202e <img src=x onerror=alert(1)> \ud800"
+    one = desk(text)
+    one.receive({"op": "send", "text": "Say it.", "client": "1"})
+    done = until(one, "done")
+    assert done["message"]["parts"][0]["s"].startswith("<script>")
+    json.dumps(one.heard, ensure_ascii=False).encode()  # nothing in it that a kernel could not send
+
+
+def test_two_at_once_are_refused_and_the_first_goes_on(desk):
+    one = desk("word " * 2000, "second")
+    one.receive({"op": "send", "text": "One", "client": "1"})
+    one.receive({"op": "send", "text": "Two", "client": "2"})
+    assert "still answering" in until(one, "err")["message"]
+    assert until(one, "done")["status"] == "complete"
+    one.receive({"op": "send", "text": "Two", "client": "2"})  # was refused, so it may be said again
+    assert until(one, "done", 2)["message"]["parts"][0]["s"] == "second"
+
+
+def test_messages_may_come_from_many_threads(desk):
+    one = desk("Hello.")
+    threads = [threading.Thread(target=one.receive, args=({"op": "hello", "view": str(n), "rev": 0},)) for n in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    until(one, "snap", 20)
+    assert {snap["view"] for snap in one.heard} == {str(n) for n in range(20)}
+
+
+def test_a_thread_can_be_left_found_opened_and_exported(desk):
+    one = desk("The first answer.", "The second.")
+    one.receive({"op": "send", "text": "Where is the zebra?", "client": "1"})
+    thread = until(one, "snap")["thread"]
+    one.receive({"op": "new"})
+    assert until(one, "snap", 2)["messages"] == []
+    one.receive({"op": "threads", "q": 5, "query": "ZEBRA"})
+    found = until(one, "threads")["items"]
+    assert [item["id"] for item in found] == [thread] and "zebra" in found[0]["snippet"]
+    one.receive({"op": "open", "thread": thread})
+    assert len(until(one, "snap", 3)["messages"]) == 2
+    one.receive({"op": "rename", "title": "Zebras"})
+    assert until(one, "snap", 4)["title"] == "Zebras"
+    one.receive({"op": "export", "q": 6, "format": "ipynb"})
+    notebook = json.loads(until(one, "exported")["s"])
+    import nbformat
+    nbformat.validate(nbformat.from_dict(notebook))
+
+
+def test_what_happened_to_code_is_kept(desk):
+    one = desk("```python\n1\n```")
+    one.receive({"op": "send", "text": "Code?", "client": "1"})
+    done = until(one, "done")
+    one.receive({"op": "used", "id": done["id"], "block": 0, "what": "inserted", "code": "1", "cell": "c"})
+    one.receive({"op": "outcome", "id": done["id"], "block": 0, "what": "ok"})
+    one.receive({"op": "rate", "id": done["id"], "stars": 4, "comment": "neat"})
+    record = until(one, "msg", 2)["message"]  # the first is the request
+    assert record["verdict"]["stars"] == 4 and record["verdict"]["comment"] == "neat"
+    kept = [(event.kind, event.text) for event in one.store.feedback(message_id=done["id"])]
+    assert ("implicit", "inserted") in kept and ("implicit", "ok") in kept
