@@ -120,14 +120,13 @@ def chat(browser, server):
 
 def source_sum():
     names = sorted(path.name for path in JS.iterdir()
-                   if path.suffix in (".js", ".mjs", ".css", ".json") and path.is_file()
-                   and path.name != "package-lock.json")
+                   if path.suffix in (".js", ".mjs", ".css", ".json") and path.is_file())
     return hashlib.sha256(b"".join((JS / name).read_bytes() for name in names)).hexdigest()
 
 
 def test_the_built_file_is_not_older_than_its_sources():
     first = (STATIC / "chat.js").read_text().split("\n", 1)[0]
-    assert first == f"// javis sources sha256 {source_sum()}", "run `npm run build` in javis/widgets/js"
+    assert first == f"// javis sources sha256 {source_sum()}", "run `npm ci && npm run build`"
 
 
 def test_the_core_keeps_to_its_budget():
@@ -135,14 +134,14 @@ def test_the_core_keeps_to_its_budget():
 
 
 def test_the_lock_file_names_no_machine():
-    lock = json.loads((JS / "package-lock.json").read_text())
+    lock = json.loads((ROOT / "package-lock.json").read_text())
     assert not [name for name, one in lock["packages"].items() if "resolved" in one]
 
 
 def test_parts_without_a_page():
     node = shutil.which("node")
-    if not node or not (JS / "node_modules").exists():
-        pytest.skip("needs Node, and `npm ci` in javis/widgets/js")
+    if not node or not (ROOT / "node_modules").exists():
+        pytest.skip("needs Node, and `npm ci`")
     done = subprocess.run([node, "--test", str(ROOT / "tests" / "page" / "unit.test.mjs")],
                           capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout[-4000:]
@@ -550,6 +549,7 @@ def test_a_decision_that_is_not_taken_can_be_made_again(chat):
 def test_edited_arguments(chat):
     waiting(chat)
     chat.page.click(".jv-editargs")
+    assert "before your edits" in chat.text(".jv-preview h6")
     fields = chat.page.locator(".jv-field")
     assert fields.count() == 3
     fields.nth(1).locator("input").fill("many")
@@ -972,9 +972,9 @@ def test_a_remote_picture_waits_for_a_click(chat):
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe(browser, server, dark):
-    axe = JS / "node_modules" / "axe-core" / "axe.min.js"
+    axe = ROOT / "node_modules" / "axe-core" / "axe.min.js"
     if not axe.exists():
-        pytest.skip("needs `npm ci` in javis/widgets/js (axe-core)")
+        pytest.skip("needs `npm ci` (axe-core)")
     chat = Chat(browser, server, dark=dark)
     chat.page.add_script_tag(content=axe.read_text())
     answering(chat)

@@ -26,8 +26,8 @@ def page_file(name: str) -> str:
     try:
         return (_STATIC / name).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise PageMissing(f"{_STATIC / name} is missing. Build it with: npm --prefix javis/widgets/js "
-                          "ci && npm --prefix javis/widgets/js run build") from None
+        raise PageMissing(f"{_STATIC / name} is missing. Build it with: "
+                          "npm ci && npm run build") from None
 
 # %% ../../nbs/79a_page.ipynb #faec68fa
 def free_comm(comm: Any) -> bool:

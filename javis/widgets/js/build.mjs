@@ -2,7 +2,7 @@
  * Builds what the package ships: static/chat.js, chat.css, highlight.js, math.js, LICENSES.txt.
  *
  * The first line of chat.js is `// javis sources sha256 <hex>`. The sum is over the files of this folder (not of
- * folders in it) whose names end in .js, .mjs, .css or .json, but for package-lock.json, sorted by name (by code
+ * folders in it) whose names end in .js, .mjs, .css or .json, sorted by name (by code
  * point), their bytes one after another. `node build.mjs --check` says whether the shipped file is stale.
  *
  * chat.js travels to the page once for every chat, as a value of the widget, so it is shipped deflated: a few lines
@@ -25,7 +25,7 @@ const sha = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
 function sources() {
   const names = readdirSync(here, { withFileTypes: true })
-    .filter((one) => one.isFile() && /\.(js|mjs|css|json)$/.test(one.name) && one.name !== 'package-lock.json')
+    .filter((one) => one.isFile() && /\.(js|mjs|css|json)$/.test(one.name))
     .map((one) => one.name)
     .sort((a, b) => (a < b ? -1 : 1));
   return sha(Buffer.concat(names.map((name) => readFileSync(join(here, name)))));
@@ -73,7 +73,7 @@ const LIBRARIES = [
 /** The notices of the libraries: for one under two licences, the lines that say so. */
 function licences() {
   const texts = LIBRARIES.map(({ name, file, licence }) => {
-    const folder = join(here, 'node_modules', name);
+    const folder = join(here, '..', '..', '..', 'node_modules', name);
     const { version, license } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
     const text = readFileSync(join(folder, licence), 'utf8');
     const notice = name === 'dompurify'
@@ -89,7 +89,7 @@ async function main() {
   if (process.argv.includes('--check')) {
     const shipped = readFileSync(join(out, 'chat.js'), 'utf8').split('\n', 1)[0];
     if (shipped === head) return;
-    console.error('static/chat.js is older than its sources: run `npm run build` in javis/widgets/js');
+    console.error('static/chat.js is older than its sources: run `npm ci && npm run build`');
     process.exitCode = 1;
     return;
   }

@@ -107,6 +107,7 @@ const TEXTS = {
   arguments: ['Arguments', '인자'],
   noArguments: ['no arguments', '인자 없음'],
   change: ['Change', '변경 내용'],
+  asAsked: ['as asked, before your edits', '고치기 전 내용'],
   command: ['Command', '명령'],
   output: ['Output', '출력'],
   result: ['Result', '결과'],

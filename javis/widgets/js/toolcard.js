@@ -81,7 +81,7 @@ export class ToolCard {
       this.drawArguments();
     }
     this.time.textContent = typeof call.ms === 'number' ? seconds(call.ms / 1000) : '';
-    if (was?.preview?.s !== call.preview?.s || was?.preview?.kind !== call.preview?.kind) this.drawPreview();
+    if (was?.status !== call.status || was?.preview?.s !== call.preview?.s || was?.preview?.kind !== call.preview?.kind) this.drawPreview();
     this.drawOutput(was);
     if (was?.status !== call.status || was?.key !== call.key || was?.pattern !== call.pattern) this.drawAsk();
     if (this.opened === null || (call.status === 'waiting' && was?.status !== 'waiting')) {
@@ -119,9 +119,14 @@ export class ToolCard {
     const call = /** @type {Call} */ (this.call);
     const { kind, s } = call.preview ?? { kind: 'none', s: '' };
     const { say } = this.ui;
-    if (kind === 'none' || !s) put(this.preview);
-    else if (kind === 'diff') put(this.preview, h('h6', null, say('change')), diff(this.ui, s));
-    else put(this.preview, h('h6', null, say('command')), scroller('jv-mono jv-command', say('command'), clip(this.ui, visible(s, true))));
+    if (kind === 'none' || !s) {
+      put(this.preview);
+      return;
+    }
+    // What is shown was made from the arguments as they were asked for.
+    const asked = this.form ? ` (${say('asAsked')})` : '';
+    if (kind === 'diff') put(this.preview, h('h6', null, say('change') + asked), diff(this.ui, s));
+    else put(this.preview, h('h6', null, say('command') + asked), scroller('jv-mono jv-command', say('command'), clip(this.ui, visible(s, true))));
   }
 
   /** @param {Call|null} was */
@@ -176,6 +181,7 @@ export class ToolCard {
     this.form = on && typeof call.arguments !== 'string' ? new ArgumentForm(this.ui, call, () => this.decide(true), () => this.edit(false)) : null;
     this.ui.steady(() => {
       this.drawArguments();
+      this.drawPreview();
       this.drawAsk();
     });
     if (this.form) this.form.begin();
