@@ -316,7 +316,7 @@ class _Asking(_Answering):
             try:
                 await self.ask(message["text"], message.get("parent"))
             except Exception:
-                self._seen.remove(message.get("client"))
+                self._seen.pop()  # it may be said again
                 raise
             self.tell("ack", client=message.get("client"))
 
