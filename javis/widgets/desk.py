@@ -127,10 +127,10 @@ class _Base:
 
 # %% ../../nbs/79_desk.ipynb #8b36556c
 class _Showing(_Base):
-    def _records(self) -> list[dict[str, Any]]:
-        "The messages of the branch, with what is being written."
-        path = self.session.messages()
-        shown = records(self.store, path, self.session.toolbox, self.room)
+    async def _records(self) -> list[dict[str, Any]]:
+        "The messages of the branch, with what is being written as it is at the end of this."
+        shown = await asyncio.to_thread(lambda: records(
+            self.store, self.session.messages(), self.session.toolbox, self.room))
         for run in self._runs.values():
             if (now := run.live.record()) is None:
                 continue
@@ -143,9 +143,9 @@ class _Showing(_Base):
 
     async def _snap(self, view: str | None = None) -> None:
         "Tell a page, or all, how things stand."
-        shown = await asyncio.to_thread(self._records)
         thread = self.session.thread_id
         title = (await asyncio.to_thread(self.store.thread, thread)).title if thread else ""
+        shown = await self._records()  # nothing is awaited after it, so that `seq` fits it
         live = next((run.live for run in self._runs.values() if run.live.message), None)
         run = live and dict(run=live.run, id=live.message["id"], seq=live.seq)
         self.rev += 1
@@ -157,7 +157,7 @@ class _Showing(_Base):
         await self._snap(message.get("view"))
 
     async def _on_page(self, message: dict[str, Any]) -> None:
-        shown = await asyncio.to_thread(self._records)
+        shown = await self._records()
         place = [one["id"] for one in shown].index(message["before"])
         begin = max(place - _SHOWN, 0)
         self.tell("page", before=message["before"], messages=shown[begin:place], more=begin > 0)
@@ -202,13 +202,23 @@ class _Answering(_Showing):
             self._changed("running")  # now the conversation is known
         run.live.take(event, run.request_id)
         if isinstance(event, (Finished, Failed, Cancelled)):
-            asyncio.ensure_future(self._end(run))
+            asyncio.ensure_future(self._ended(run))
+
+    async def _ended(self, run: Run) -> None:
+        "See a run to its end, whatever happens there: somebody may wait for it."
+        try:
+            await self._end(run)
+        except Exception as error:
+            self._complain({"op": "send"}, error)
+        finally:
+            self._runs.pop(run.live.run, None)
+            run.ended.set_result(None)
 
     async def _learn(self, live: Live) -> None:
         "Arguments that a person has put right are a correction of the call."
         for part in live.message["parts"] if live.message else ():
             name, arguments = self._edited.pop(part["id"], (None, None))
-            if name:
+            if name and part["call"]["status"] == "ok":  # else it is no example
                 with suppress(JavisError):
                     await asyncio.to_thread(correct, self.store, part["step"], tool=name,
                                             arguments=arguments, reason="edited before it ran")
@@ -239,7 +249,6 @@ class _Answering(_Showing):
             await run.after(run)
         if not self._runs:
             self._changed("idle")
-        run.ended.set_result(None)
 
     def _answered(self, run: Run) -> dict[str, Any]:
         "A finished answer as the store holds it, with the notes that came with it."
@@ -450,7 +459,7 @@ class _Comparing(_Judging):
     async def _on_pick(self, message: dict[str, Any]) -> None:
         self._must_be_idle()
         number, side = message["pair"], message["side"]
-        both = {one["pair"]["side"]: one for one in await asyncio.to_thread(self._records)
+        both = {one["pair"]["side"]: one for one in await self._records()
                 if one["pair"] and one["pair"]["id"] == number}
         if len(both) < 2 or side not in ("left", "right", "tie", "neither"):
             raise DeskError("This comparison is not there any more.")

@@ -394,9 +394,10 @@ class Live:
                         call=dict(call)))
 
     def record(self) -> dict[str, Any] | None:
-        "The message as far as it has come; None before it has begun."
+        "The message as far as it has been told; None before it has begun."
         if self.message is None:
             return None
+        self._pieces.flush()  # what waits would be told twice
         parts = [{"t": "text", "id": part["id"], "s": "".join(part["pieces"])}
                  if part["t"] == "text" else part for part in self.message["parts"]]
         return self.message | {"parts": parts}
