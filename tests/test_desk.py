@@ -241,3 +241,19 @@ def test_what_happened_to_code_is_kept(desk):
     assert record["verdict"]["stars"] == 4 and record["verdict"]["comment"] == "neat"
     kept = [(event.kind, event.text) for event in one.store.feedback(message_id=done["id"])]
     assert ("implicit", "inserted") in kept and ("implicit", "ok") in kept
+
+
+@pytest.mark.parametrize("right, status, kinds", [(True, "ok", {"correction", "reason", "implicit"}), (False, "denied", {"implicit"})])
+def test_edited_arguments_are_an_example_only_if_they_ran(desk, right, status, kinds):
+    one = desk(render_tool_call("put", {"path": "a", "text": "mlik"}))
+    one.receive({"op": "send", "text": "Milk.", "client": "1"})
+    end = time.monotonic() + 10
+    while not (waiting := [m["call"] for m in list(one.heard) if m["op"] == "tool" and m["call"]["status"] == "waiting"]):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    call = waiting[0]
+    one.receive({"op": "approve", "call": call["id"], "key": call["key"] if right else "0" * 64, "yes": True,
+                 "arguments": {"path": "a", "text": "milk"}})
+    done = until(one, "done")
+    assert done["message"]["parts"][0]["call"]["status"] == status
+    assert {event.kind for event in one.store.feedback(message_id=done["id"])} == kinds

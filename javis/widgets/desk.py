@@ -129,8 +129,11 @@ class _Base:
 class _Showing(_Base):
     async def _records(self) -> list[dict[str, Any]]:
         "The messages of the branch, with what is being written as it is at the end of this."
-        shown = await asyncio.to_thread(lambda: records(
-            self.store, self.session.messages(), self.session.toolbox, self.room))
+        rev = None
+        while rev != self.rev:  # read again what has changed meanwhile
+            rev = self.rev
+            shown = await asyncio.to_thread(lambda: records(
+                self.store, self.session.messages(), self.session.toolbox, self.room))
         for run in self._runs.values():
             if (now := run.live.record()) is None:
                 continue
