@@ -16,7 +16,8 @@ from javis.tools.grants import Grants, kind_of
 from javis.tools.policy import Decision, Policy, Rules
 from javis.turn import scripted_client
 from javis.widgets.desk import Desk
-from javis.widgets.wire import TAG, Pieces, Words, proof_of, words_of
+from javis.widgets.live import Pieces
+from javis.widgets.wire import TAG, Words, proof_of, words_of
 
 PIECES = st.lists(st.one_of(st.text(max_size=12), st.sampled_from([TAG, "<", "<tool", "_call>", "{}", "\n", " "])), max_size=12)
 
@@ -64,6 +65,10 @@ def test_no_piece_is_lost_or_changes_places(said, ticks):
             due.pop(0)()
     pieces.flush()
     assert [one["seq"] for one in sent] == list(range(len(sent)))
+    part = None
+    for one in sent:
+        assert one.get("part") != part  # a part is named where it begins, and only there
+        part = one["part"] = one.get("part", part)
     for part in "ab":
         assert "".join(one["s"] for one in sent if one["part"] == part) == "".join(text for p, text in said if p == part)
     order = [part for part, _ in said]

@@ -208,10 +208,11 @@ def test_two_views_and_one_that_comes_late(kernel):
     one.say("hello", view="late", rev=0)
     snap = one.until(lambda: next((s for s in one.all("snap", at) if s.get("view") == "late"), None))
     so_far = snap["messages"][-1]["parts"][0]["s"]
-    assert snap["run"]["id"] == snap["messages"][-1]["id"] and so_far.startswith("slow")
+    (run,) = snap["runs"]
+    assert run["id"] == snap["messages"][-1]["id"] and so_far.startswith("slow")
     done = one.until_op("done")
     text = whole(one, done["run"])
-    after = [d["s"] for d in one.all("d") if d["seq"] >= snap["run"]["seq"]]
+    after = [d["s"] for d in one.all("d") if d["seq"] >= run["seq"]]
     assert so_far + "".join(after) == text
 
 

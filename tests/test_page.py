@@ -255,7 +255,7 @@ def test_a_gap_says_hello_and_the_snapshot_goes_on(chat):
     chat.frame()
     assert len(chat.sent("hello")) == 2
     chat.snap(chat.user("u1", "hi"), chat.answer("a1", "one two three", "u1", status="streaming"),
-              run={"run": "r1", "id": "a1"})
+              runs=[{"run": "r1", "id": "a1", "seq": 3}])
     chat.js("r.say(' four')")
     chat.frame()
     assert chat.text(".jv-words") == "one two three four"
@@ -274,7 +274,7 @@ def test_silence_says_hello_but_not_while_a_person_is_asked(chat):
     chat.page.wait_for_timeout(6200)
     assert len(chat.sent("hello")) == 2
     chat.snap(chat.user("u1", "hi"), chat.answer("a1", None, "u1", status="streaming",
-              parts=[{"t": "tool", "call": CALL}]), run={"run": "r1", "id": "a1"})
+              parts=[{"t": "tool", "call": CALL}]), runs=[{"run": "r1", "id": "a1", "seq": 0}])
     chat.page.wait_for_timeout(6200)
     assert len(chat.sent("hello")) == 2
 
@@ -508,7 +508,7 @@ def test_older_messages(chat):
 
 def waiting(chat, **more):
     chat.snap(chat.user("u1", "x"), chat.answer("a1", None, "u1", status="streaming", parts=[
-        {"t": "tool", "call": {**CALL, **more}}]), run={"run": "r1", "id": "a1"})
+        {"t": "tool", "call": {**CALL, **more}}]), runs=[{"run": "r1", "id": "a1", "seq": 0}])
 
 
 def test_a_card_says_what_it_is_and_takes_a_yes(chat):

@@ -25,6 +25,7 @@ from ..session import ChatSession, open_session
 from ..store import Store
 from ..tools.policy import Policy
 from ..turn import background_loop
+from . import asking
 from .desk import Desk
 from .exports import transcript
 from .page import page_class
@@ -247,7 +248,7 @@ class Chat(_Page):
     def ask(self, text: str) -> Answer:
         "The answer to a request, which the widget shows as it comes; raises what went wrong."
         async def answered() -> Finished | Failed | Cancelled:
-            run = await self.desk.ask(text)
+            run = await asking.ask(self.desk, text)
             await run.ended
             return run.live.ended
 

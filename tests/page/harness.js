@@ -61,7 +61,7 @@ const tools = {
   sent: (op) => model.sent.filter((one) => !op || one.op === op),
   forget: () => { model.sent.length = 0; },
   view: () => model.sent.findLast((one) => one.op === 'hello')?.view,
-  snap: (messages = [], more = {}) => kernel({ op: 'snap', rev: ++rev, thread: 't1', title: '', messages, head: messages.at(-1)?.id ?? null, run: null, more: false, ...more }),
+  snap: (messages = [], more = {}) => kernel({ op: 'snap', rev: ++rev, thread: 't1', title: '', messages, head: messages.at(-1)?.id ?? null, runs: [], more: false, ...more }),
   msg: (message) => kernel({ op: 'msg', rev: ++rev, message }),
   user: (id, text, parent = null, more = {}) => ({ id, parent, role: 'user', status: 'complete', parts: [{ t: 'text', id: 0, s: text }], siblings: [id], mentions: [], sources: [], footer: null, verdict: null, error: null, notes: [], pair: null, ...more }),
   answer: (id, text, parent = null, more = {}) => ({ id, parent, role: 'assistant', status: 'complete', parts: text === null ? [] : [{ t: 'text', id: 0, s: text }], siblings: [id], mentions: [], sources: [], footer: null, verdict: { up: null, stars: null, reasons: [], comment: null, corrected: null, candidate: false }, error: null, notes: [], pair: null, ...more }),
@@ -73,12 +73,14 @@ const tools = {
   /** An answer that is being written: `say` adds words, `done` ends it. */
   run: (run, id, parent, more = {}) => {
     let seq = 0;
+    let last = null;
     const texts = {};
     kernel({ op: 'run', run, id, parent, ...more });
     return {
       say: (s, part = 0) => {
         texts[part] = (texts[part] ?? '') + s;
-        kernel({ op: 'd', run, id, seq: seq++, part, s });
+        kernel({ op: 'd', run, seq: seq++, s, ...(part === last ? {} : { part }) });
+        last = part;
       },
       skip: () => { seq++; },
       tool: (call) => kernel({ op: 'tool', run, id, part: call.id, call }),

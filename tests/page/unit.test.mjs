@@ -20,9 +20,9 @@ const feed = (...messages) => {
   }
   return { state, effects, ids: state.messages.map((one) => one.id), hellos: effects.filter((one) => one.do === 'hello').map((one) => one.why) };
 };
-const snap = (messages, more = {}) => ({ op: 'snap', rev: 1, thread: 't', title: '', messages, head: null, run: null, more: false, ...more });
+const snap = (messages, more = {}) => ({ op: 'snap', rev: 1, thread: 't', title: '', messages, head: null, runs: [], more: false, ...more });
 const begun = [snap([user('u1', 'hi')]), { op: 'run', run: 'r', id: 'a1', parent: 'u1' }];
-const d = (seq, s, more = {}) => ({ op: 'd', run: 'r', id: 'a1', seq, part: 0, s, ...more });
+const d = (seq, s, more = {}) => ({ op: 'd', run: 'r', seq, s, ...(seq ? {} : { part: 0 }), ...more });
 
 test('FNV-1a over UTF-16 units', () => {
   assert.equal(fnv(''), '811c9dc5');
@@ -48,7 +48,7 @@ test('a gap, a wrong hash, and an unknown message say hello, once', () => {
   const done = { op: 'done', run: 'r', id: 'a1', status: 'complete', seq: 1, message: null, rest: {} };
   assert.deepEqual(feed(...begun, d(0, 'a'), { ...done, parts: [{ id: 0, len: 1, hash: '00000000' }] }).hellos, ['done']);
   assert.deepEqual(feed(...begun, d(0, 'a'), { ...done, parts: [{ id: 0, len: 2, hash: fnv('a') }] }).hellos, ['done']);
-  assert.deepEqual(feed(snap([]), d(0, 'x')).hellos, ['unknown message']);
+  assert.deepEqual(feed(snap([]), d(0, 'x')).hellos, ['unknown run']);
 });
 
 test('the same delta twice is taken once, and late ones are dropped', () => {
@@ -59,11 +59,20 @@ test('the same delta twice is taken once, and late ones are dropped', () => {
 });
 
 test('a snapshot in the middle of an answer goes on from there', () => {
-  const after = snap([user('u1', 'hi'), answer('a1', 'abc', 'u1', { status: 'streaming' })], { run: { run: 'r', id: 'a1' } });
+  const after = snap([user('u1', 'hi'), answer('a1', 'abc', 'u1', { status: 'streaming' })], { runs: [{ run: 'r', id: 'a1', seq: 3 }] });
   const { state, hellos } = feed(...begun, d(0, 'a'), d(2, 'c'), after, d(3, 'd'), d(4, 'e'));
   assert.equal(state.messages[1].parts[0].s, 'abcde');
   assert.deepEqual(hellos, ['gap']);
-  assert.deepEqual(feed(...begun, { ...after, run: { run: 'r', id: 'a1', seq: 3 } }, d(4, 'x')).hellos, ['gap']);
+  assert.deepEqual(feed(...begun, after, d(4, 'x')).hellos, ['gap']);
+});
+
+test('a snapshot names every run, so that both halves of a pair go on', () => {
+  const pair = (side) => ({ id: 'p', side, picked: null });
+  const late = snap([user('u1', 'hi'), answer('a1', 'l', 'u1', { pair: pair('left') }), answer('b', 'r', 'u1', { pair: pair('right') })],
+    { runs: [{ run: 'r', id: 'a1', seq: 1 }, { run: 'r2', id: 'b', seq: 4 }] });
+  const { state, hellos } = feed(late, d(1, 'eft'), { op: 'd', run: 'r2', seq: 4, s: 'ight' });
+  assert.deepEqual(hellos, []);
+  assert.deepEqual(state.messages.slice(1).map((one) => one.parts[0].s), ['left', 'right']);
 });
 
 test('words, a call, words are one message; the output of a tool is kept', () => {
@@ -88,7 +97,7 @@ test('regenerating and editing move the branch; a message that is not shown chan
 test('two answers of a pair stand side by side, left first', () => {
   const pair = (side) => ({ id: 'p', side, picked: null });
   const { ids, hellos, state } = feed(snap([user('u1', 'hi')]), { op: 'run', run: 'r2', id: 'b', parent: 'u1', pair: pair('right') },
-    { op: 'run', run: 'r', id: 'a1', parent: 'u1', pair: pair('left') }, d(0, 'left'), { op: 'd', run: 'r2', id: 'b', seq: 0, part: 0, s: 'right' });
+    { op: 'run', run: 'r', id: 'a1', parent: 'u1', pair: pair('left') }, d(0, 'left'), { op: 'd', run: 'r2', seq: 0, part: 0, s: 'right' });
   assert.deepEqual(ids, ['u1', 'a1', 'b']);
   assert.deepEqual(hellos, []);
   assert.deepEqual(state.messages.slice(1).map((one) => one.parts[0].s), ['left', 'right']);

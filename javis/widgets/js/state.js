@@ -41,12 +41,12 @@ const handlers = {
     const older = same && m.more ? before(state.messages, m.messages[0]?.id) : [];
     const messages = [...older, ...m.messages.map(whole)];
     /** @type {Record<string, Run>} */
-    const runs = m.run ? { [m.run.run]: { id: m.run.id, next: m.run.seq ?? null } } : {};
+    const runs = Object.fromEntries((m.runs ?? []).map((/** @type {any} */ one) => [one.run, { id: one.id, next: one.seq }]));
     return [{
       ...state, rev: m.rev ?? state.rev, thread: m.thread ?? null, title: m.title ?? '', messages, runs,
       head: m.head ?? messages.at(-1)?.id ?? null, more: older.length ? state.more : !!m.more,
       loaded: true, stale: false, pending: saved(state.pending, messages),
-      ended: m.run ? state.ended.filter((run) => run !== m.run.run) : state.ended,
+      ended: state.ended.filter((run) => !(run in runs)),
     }, []];
   },
 
@@ -84,16 +84,16 @@ const handlers = {
 
   d: (state, m) => {
     if (state.stale || state.ended.includes(m.run)) return [state, []];
-    const at = indexOf(state.messages, m.id);
-    if (at < 0) return lost(state, 'unknown message');
-    const run = state.runs[m.run] ?? { id: m.id, next: null };
-    if (run.next !== null && m.seq < run.next) return [state, []];
-    if (run.next !== null && m.seq > run.next) return lost(state, 'gap');
+    const run = state.runs[m.run];
+    const at = run ? indexOf(state.messages, run.id) : -1;
+    if (at < 0) return lost(state, 'unknown run');
+    if (m.seq < run.next) return [state, []];
+    if (m.seq > run.next) return lost(state, 'gap');
     const message = state.messages[at];
-    const parts = append(message.parts, m.part, String(m.s));
+    const parts = append(message.parts, m.part ?? lastText(message.parts), String(m.s));
     return [{
       ...state, messages: replace(state.messages, at, { ...message, status: /** @type {const} */ ('streaming'), parts }),
-      runs: { ...state.runs, [m.run]: { id: m.id, next: m.seq + 1 } },
+      runs: { ...state.runs, [m.run]: { ...run, next: m.seq + 1 } },
     }, []];
   },
 
@@ -236,6 +236,9 @@ function upsert(messages, message) {
   const fits = last ? message.parent === last.id || partner.includes(message.parent ?? '') : true;
   return fits ? [...messages, message] : messages;
 }
+
+/** The text that a piece without a name goes on with. @param {Part[]} parts */
+const lastText = (parts) => /** @type {TextPart|undefined} */ (parts.findLast((part) => part.t === 'text'))?.id ?? '';
 
 /**
  * @param {Part[]} parts

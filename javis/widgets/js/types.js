@@ -63,7 +63,7 @@
  * @property {string[]} [notes]
  * @property {PairMark|null} [pair]
  *
- * @typedef {{id: string, next: number|null}} Run
+ * @typedef {{id: string, next: number}} Run
  * @typedef {{client: string, text: string, known: string[]}} Pending
  * @typedef {object} State
  * @property {number} rev
