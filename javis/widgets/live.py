@@ -17,6 +17,7 @@ from .wire import Words, blank, call_record, proof_of
 
 # %% ../../nbs/78b_live.ipynb #ca175acb
 _EVERY_S, _AT_MOST = 0.05, 4096  # characters
+_BRISK = 100  # pieces, after which they come half as often
 _MOST_OUTPUT = 65_536  # characters of a running tool's output; the result has the rest
 
 # %% ../../nbs/78b_live.ipynb #dcc37b92
@@ -43,13 +44,17 @@ class Pieces:
         self._waiting.append(text)
         if self._timer is None or sum(map(len, self._waiting)) >= _AT_MOST:
             self.flush()
-            self._timer = self._later(_EVERY_S, self._due)
+            self._wait()
+
+    def _wait(self) -> None:
+        every_s = _EVERY_S if self.seq < _BRISK else 2 * _EVERY_S
+        self._timer = self._later(every_s, self._due)
 
     def _due(self) -> None:
         self._timer = None
         if self._waiting:
             self.flush()
-            self._timer = self._later(_EVERY_S, self._due)
+            self._wait()
 
     def flush(self) -> None:
         "Send what has gathered."
