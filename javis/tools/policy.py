@@ -173,9 +173,20 @@ class Decision:
         return f"{self.verdict}: {self.rule}"
 
 # %% ../../nbs/11_tools_policy.ipynb #3ce24d57
-Mode = Literal["chat", "read", "edit"]
-_EFFECTS: dict[str, set[str]] = {"chat": set(), "read": {"read", "net"},
-                                 "edit": {"read", "net", "write", "exec"}}
+Mode = Literal["chat", "read", "plan", "edit", "auto"]
+_ALL = {"read", "net", "write", "exec"}
+_EFFECTS: dict[str, set[str]] = {"chat": set(), "read": {"read", "net"}, "plan": {"read", "net"},
+                                 "edit": _ALL, "auto": _ALL}
+
+# %% ../../nbs/11_tools_policy.ipynb #a1318324
+def _by_default(policy: "Policy", effect: Effect) -> Decision:
+    "What holds for an effect where no rule fits."
+    verdict = getattr(policy.rules.defaults, effect)
+    if policy.mode == "auto" and verdict == "ask" and effect in ("write", "exec"):
+        if policy.wall:
+            return Decision("allow", f"mode auto, inside {policy.wall}")
+        return Decision("ask", "mode auto asks here, because there is no sandbox")
+    return Decision(verdict, f"the default for the effect {effect}")
 
 # %% ../../nbs/11_tools_policy.ipynb #86d900e8
 def _about_place(place: Place, effect: Effect, rules: Rules) -> Iterator[Decision]:
@@ -216,7 +227,15 @@ def _about_rules(
                 yield Decision(verdict, f"the rule {verdict}: {rule}")
 
 # %% ../../nbs/11_tools_policy.ipynb #57e8766b
-def _reasons(policy: "Policy", tool: Tool, arguments: dict[str, Any]) -> list[Decision]:
+_STRANGERS = "the conversation holds text from"
+
+# %% ../../nbs/11_tools_policy.ipynb #bf67736d
+def _reasons(
+    policy: "Policy",
+    tool: Tool,
+    arguments: dict[str, Any],
+    strangers: str,  # whose text the conversation holds; "" for nobody's
+) -> list[Decision]:
     "Everything that speaks about a call, in no order; never empty."
     if tool.effect not in _EFFECTS[policy.mode]:
         return [Decision("deny", f"mode {policy.mode} has no tools with the effect {tool.effect}")]
@@ -230,17 +249,19 @@ def _reasons(policy: "Policy", tool: Tool, arguments: dict[str, Any]) -> list[De
     real = plain | {name: place.shown for name, place in places.items()}
     about = [decision for place in places.values()
              for decision in _about_place(place, tool.effect, policy.rules)]
+    if strangers and tool.effect != "read":
+        about.append(Decision("ask", f"{_STRANGERS} {strangers}, which may have asked for this"))
     fitting = list(_about_rules(policy.rules, tool, plain, real))
-    verdict = getattr(policy.rules.defaults, tool.effect)
-    return about + (fitting or [Decision(verdict, f"the default for the effect {tool.effect}")])
+    return about + (fitting or [_by_default(policy, tool.effect)])
 
-# %% ../../nbs/11_tools_policy.ipynb #bf67736d
+# %% ../../nbs/11_tools_policy.ipynb #a4eb8f42
 @dataclass(frozen=True)
 class Policy:
     "What a conversation in one mode may do in one project folder."
     root: Path
-    mode: Mode = "read"  # chat: no tools; read: nothing is changed; edit: all, within the rules
+    mode: Mode = "read"  # chat: no tools; read, plan: nothing is changed; edit: all, within the rules
     rules: Rules = field(default_factory=Rules)
+    wall: str = ""  # the sandbox that commands run in, for mode auto; "" for none
 
     @classmethod
     def load(
@@ -252,15 +273,21 @@ class Policy:
         "The policy that a file of rules makes; `PolicyError` if it cannot be read."
         return cls(Path(root or Path(path).parent.parent), mode, load_rules(path))
 
-    def reasons(self, tool: Tool, arguments: dict[str, Any]) -> list[Decision]:
+    def reasons(self, tool: Tool, arguments: dict[str, Any], strangers: str = "") -> list[Decision]:
         "All that speaks about a call with checked arguments, what decides first."
         strength = ("deny", "ask", "allow").index
-        return sorted(_reasons(self, tool, arguments), key=lambda reason: strength(reason.verdict))
+        found = _reasons(self, tool, arguments, strangers)
+        return sorted(found, key=lambda reason: strength(reason.verdict))
 
-    def decide(self, tool: Tool, arguments: dict[str, Any]) -> Decision:
-        "What is to happen with a call with checked arguments."
-        return self.reasons(tool, arguments)[0]
+    def decide(
+        self,
+        tool: Tool,
+        arguments: dict[str, Any],  # checked ones
+        strangers: str = "",  # whose text the conversation holds; "" for nobody's
+    ) -> Decision:
+        "What is to happen with a call."
+        return self.reasons(tool, arguments, strangers)[0]
 
-    def explain(self, tool: Tool, arguments: dict[str, Any]) -> str:
+    def explain(self, tool: Tool, arguments: dict[str, Any], strangers: str = "") -> str:
         "The decision, and below it what else spoke about the call."
-        return "\n".join(map(str, self.reasons(tool, arguments)))
+        return "\n".join(map(str, self.reasons(tool, arguments, strangers)))
