@@ -26,11 +26,10 @@ def tightened(
     "The user's rules with all that the project's close besides."
     defaults = {effect: max(getattr(user.defaults, effect), getattr(project.defaults, effect),
                             key=_STRICT) for effect in Defaults.model_fields}
-    opened = [pattern for pattern in user.secrets if pattern.startswith("!")]
-    closed = [pattern for pattern in [*user.secrets, *project.secrets] if pattern[:1] != "!"]
+    closed = [pattern for pattern in project.secrets if not pattern.startswith("!")]
     return Rules(
         deny=[*user.deny, *project.deny], ask=[*user.ask, *project.ask], allow=user.allow,
-        defaults=Defaults(**defaults), secrets=list(dict.fromkeys([*closed, *opened])),
+        defaults=Defaults(**defaults), secrets=list(dict.fromkeys([*user.secrets, *closed])),
         protected=list(dict.fromkeys([*user.protected, *project.protected])),
         private_network=user.private_network and project.private_network,
         shell_variables=[one for one in project.shell_variables if one in user.shell_variables])
