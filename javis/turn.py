@@ -206,8 +206,8 @@ def connect(
 
 # %% ../nbs/31a_turn.ipynb #0be05d7b
 def scripted_client(*answers: str) -> ChatClient:
-    ("A client whose n-th answer is the n-th of these, word by word; each counts as 80 tokens read, "
-     "and one for each word written.")
+    ("A client whose n-th answer is the n-th of these, word by word; each counts as 80 tokens "
+     "read, and one for each word written.")
     import httpx
     remaining = iter(answers)
 
