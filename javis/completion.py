@@ -8,12 +8,12 @@ __all__ = ['Completion', 'complete']
 # %% ../nbs/33a_completion.ipynb #4643bee5
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .mentions import AT, FILE_MENTION, Cell, Namespace, without_code
+from .pointing import AT, FILE_MENTION, Cell, Namespace, without_code
 from .summaries import brief, clean, is_data, type_name
 from .tools.base import ToolError, clip
 from .tools.files import SafeRoot, size_text
@@ -36,8 +36,17 @@ def _rank(typed: str, name: str) -> int | None:
     return fits.index(True) if True in fits else None
 
 # %% ../nbs/33a_completion.ipynb #a41f048f
-def _hint(value: Any, name: str) -> str:
-    "Type and size in a few words."
+def _best(offered: Iterable[Completion], typed: str, limit: int) -> list[Completion]:
+    "At most `limit` of what fits, best first; variables are left out before anything else."
+    ranked = [(rank, one) for one in offered if (rank := _rank(typed, one.label)) is not None]
+    fitting = [one for _, one in sorted(ranked, key=lambda pair: pair[0])]
+    room = max(limit - sum(one.kind != "variable" for one in fitting), 0)
+    kept = [one for one in fitting if one.kind == "variable"][:room]
+    return [one for one in fitting if one.kind != "variable" or one in kept][:limit]
+
+# %% ../nbs/33a_completion.ipynb #638e5851
+def _hint(value: Any) -> str:
+    "Type and size in a few words; a number is shown itself."
     if is_data(value):
         return f"{type_name(value)} {' × '.join(map(str, value.shape))}"
     if type(value) in (list, tuple, dict, set, frozenset, str, bytes):
@@ -45,12 +54,12 @@ def _hint(value: Any, name: str) -> str:
     is_number = type(value) in (int, float, bool, complex, type(None))
     return brief(value, 40) if is_number else type_name(value)
 
-# %% ../nbs/33a_completion.ipynb #638e5851
+# %% ../nbs/33a_completion.ipynb #ac24fe83
 def _names(namespace: Namespace) -> Iterator[Completion]:
     "All that can stand behind an @, variables first."
     for name in namespace.names:
         try:
-            hint = _hint(namespace.variables[name], name)
+            hint = _hint(namespace.variables[name])
         except Exception:  # a value that cannot even say its size
             hint = type_name(namespace.variables[name])
         yield Completion(f"@{name}", name, hint, "variable")
@@ -63,13 +72,16 @@ def _names(namespace: Namespace) -> Iterator[Completion]:
     yield Completion("@file:", "file:", "a file of the project", "file")
 
 # %% ../nbs/33a_completion.ipynb #e65b4a7c
+_MOST_ENTRIES = 5000  # of one folder
+
+# %% ../nbs/33a_completion.ipynb #87d71d64
 def _entries(typed: str, root: SafeRoot) -> Iterator[Completion]:
-    "The files and folders that a path could go on with."
+    "The files and folders that a path could go on with; none where the folder cannot be read."
     folder, _, start = typed.rpartition("/")
     folder = folder + "/" if folder or typed.startswith("/") else ""
     try:
         with os.scandir(root.place(folder or ".").real) as found:
-            entries = sorted(islice(found, 5000), key=lambda entry: entry.name)
+            entries = sorted(islice(found, _MOST_ENTRIES), key=lambda entry: entry.name)
         for entry in entries:
             place = place_of(root.folder, folder + entry.name)
             seen = start.startswith(".") or not entry.name.startswith((".", "__pycache__"))
@@ -89,7 +101,14 @@ _TYPED_SO_FAR = re.compile(
     AT.pattern + r"""(?:(?:file:)?"(?P<quoted>[^"\n]*)|file:(?P<bare>[^\s"]*)"""
     r"""|(?P<near>\.{1,2}/[^\s"]*)|(?P<name>\w*))\Z""")
 
-# %% ../nbs/33a_completion.ipynb #566d082d
+# %% ../nbs/33a_completion.ipynb #56c0c930
+def _commands(commands: Mapping[str, str]) -> Iterator[Completion]:
+    "The slash commands, written with or without their slash."
+    for name, said in commands.items():
+        command = f"/{name.lstrip('/')}"
+        yield Completion(command, command, said, "command")
+
+# %% ../nbs/33a_completion.ipynb #9e1e3143
 def complete(
     text: str,  # what has been typed
     cursor: int,  # where, in characters of Python
@@ -99,22 +118,16 @@ def complete(
     *,
     rules: Rules | None = None,  # their `secrets` are not offered
     commands: Mapping[str, str] | None = None,  # slash commands and what they do
-) -> list[Completion]:
-    "What could stand at the cursor, best first."
+) -> list[Completion]:  # empty where nothing of ours is being typed
+    "What could stand at the cursor, best first; never raises for what the text says."
     before = text[:max(cursor, 0)]
     if re.fullmatch(r"/[\w-]*", before):
-        found = [Completion(f"/{name.lstrip('/')}", f"/{name.lstrip('/')}", said, "command")
-                 for name, said in (commands or {}).items()]
-        typed = before
-    elif at := _TYPED_SO_FAR.search(without_code(before)):
-        files = SafeRoot(Path(root), tuple((rules or Rules()).secrets))
-        path = next((at[kind] for kind in ("quoted", "bare", "near") if at[kind] is not None), None)
-        found = list(_names(namespace) if path is None else _entries(path, files))
-        typed = at["name"] if path is None else path.rpartition("/")[2]
-    else:
+        return _best(_commands(commands or {}), before, limit)
+    at = _TYPED_SO_FAR.search(without_code(before))
+    if not at:
         return []
-    ranked = [(rank, one) for one in found if (rank := _rank(typed, one.label)) is not None]
-    ranked.sort(key=lambda pair: pair[0])
-    ours = [one for rank, one in ranked if one.kind != "variable"]
-    kept = [one for rank, one in ranked if one.kind == "variable"][:max(limit - len(ours), 0)]
-    return [one for _, one in ranked if one in kept or one in ours][:limit]
+    path = next((at[kind] for kind in ("quoted", "bare", "near") if at[kind] is not None), None)
+    if path is None:
+        return _best(_names(namespace), at["name"], limit)
+    files = SafeRoot(Path(root), tuple((rules or Rules()).secrets))
+    return _best(_entries(path, files), path.rpartition("/")[2], limit)

@@ -108,7 +108,7 @@ class Examples:
         for piece, weight in self._vector(_pieces(text)).items():
             for number, other in self._where[piece]:
                 scores[number] += weight * other
-        best = sorted(scores, key=lambda number: -scores[number])[:count]
+        best = sorted(scores, key=lambda number: (-scores[number], -number))[:count]
         return [(scores[number], self.names[number], self.texts[number]) for number in best]
 
 # %% ../nbs/31_router.ipynb #32d153f0
@@ -127,6 +127,7 @@ def examples_in(path: Path) -> list[tuple[str, str]]:
 Ask = Callable[[str, list[str]], str]  # a request and names of intents, to the fitting name
 _CLEAR = 0.4  # of the votes between the first and the second
 _NEAR = 0.12  # cosine from which an example has a say
+_THE_SAME = 0.97  # cosine from which it has the only one
 
 
 class Router:
@@ -140,6 +141,8 @@ class Router:
         if found := by_rule(text):
             return found
         near = [one for one in self.examples.nearest(text) if one[0] >= _NEAR]
+        if near and near[0][0] > _THE_SAME:
+            return Route(INTENTS[near[0][1]], "example", f"it is {near[0][2]!r}")
         votes = Counter()
         for score, name, _ in near:
             votes[name] += score

@@ -29,6 +29,7 @@ from .tools.calls import ToolSyntaxError, parse_object, parse_tool_calls
 # %% ../nbs/31a_turn.ipynb #74261a74
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process: a forked child has no threads
 _loops_lock = threading.Lock()
+_WORKERS = 16  # threads for what blocks
 
 # %% ../nbs/31a_turn.ipynb #d89afcbb
 def background_loop() -> asyncio.AbstractEventLoop:
@@ -36,7 +37,7 @@ def background_loop() -> asyncio.AbstractEventLoop:
     with _loops_lock:
         if os.getpid() not in _loops:
             loop = asyncio.new_event_loop()
-            loop.set_default_executor(ThreadPoolExecutor(16, "javis-worker"))
+            loop.set_default_executor(ThreadPoolExecutor(_WORKERS, "javis-worker"))
             threading.Thread(target=loop.run_forever, name="javis", daemon=True).start()
             _loops[os.getpid()] = loop
         return _loops[os.getpid()]
@@ -74,13 +75,12 @@ class _Stoppable:
             raise Stopped from None
 
 # %% ../nbs/31a_turn.ipynb #2de301c9
-class Control(_Stoppable):
-    "What the thread that asks, and the loop that answers, say to each other about one turn."
-    future: Future  # the whole turn
+class _Heard(_Stoppable):
+    "Work that tells what happens."
 
     def __init__(self, emit: Callable[[Event], None]):
         super().__init__()
-        self._emit, self._answers = emit, {}
+        self._emit = emit
 
     def emit(self, event: Event) -> None:
         "Pass an event on."
@@ -88,6 +88,15 @@ class Control(_Stoppable):
             self._emit(event)
         except RuntimeError:  # the listener's loop is closed
             self.stop()
+
+# %% ../nbs/31a_turn.ipynb #f55680b9
+class Control(_Heard):
+    "What the thread that asks, and the loop that answers, say to each other about one turn."
+    future: Future  # the whole turn
+
+    def __init__(self, emit: Callable[[Event], None]):
+        super().__init__(emit)
+        self._answers: dict[str, asyncio.Future] = {}  # by the id of the question
 
     async def approval(self, question: ApprovalNeeded) -> Approval:
         "Ask, and wait for the answer; one that was given to another call is a no."
@@ -179,9 +188,13 @@ class Model:
         "Whether it can still be asked: an engine may have been killed."
         return self.engine is None or self.engine.alive
 
-# %% ../nbs/31a_turn.ipynb #17e70510
-def connect(endpoint: Endpoint, adapter: str | None, adapters: Mapping[str, Path]) -> Model:
-    "The model behind an endpoint; starts the embedded engine if need be, with its errors."
+# %% ../nbs/31a_turn.ipynb #814475a6
+def connect(
+    endpoint: Endpoint,
+    adapter: str | None,  # its name; None for the base model
+    adapters: Mapping[str, Path],  # GGUF files by their names, for the embedded engine
+) -> Model:
+    "The model behind an endpoint; raises the errors of the engine, such as `EngineError`."
     limits = dict(timeout_s=endpoint.timeout_s,
                   first_token_timeout_s=endpoint.first_token_timeout_s)
     if endpoint.kind != "local":
@@ -193,7 +206,8 @@ def connect(endpoint: Endpoint, adapter: str | None, adapters: Mapping[str, Path
 
 # %% ../nbs/31a_turn.ipynb #0be05d7b
 def scripted_client(*answers: str) -> ChatClient:
-    "A client whose n-th answer is the n-th of these, word by word, with 80 tokens read for each."
+    ("A client whose n-th answer is the n-th of these, word by word; each counts as 80 tokens "
+     "read, and one for each word written.")
     import httpx
     remaining = iter(answers)
 

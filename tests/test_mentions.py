@@ -15,9 +15,8 @@ from pydantic import BaseModel, SecretStr
 from javis.basics import sha256
 from javis.completion import complete
 from javis.context import estimate_tokens
-from javis.mentions import (
-    Cell, Mention, Namespace, _blanked, _fences, _shares, find_mentions, notebook_namespace, preview, with_mentions,
-    without_code)
+from javis.mentions import Mention, _shares, find_mentions, preview, with_mentions
+from javis.pointing import Cell, Namespace, _blanked, fences, notebook_namespace, without_code
 from javis.summaries import describe
 from javis.tools.base import Call, running
 from javis.tools.policy import Rules
@@ -173,7 +172,8 @@ def test_files_with_lines_blanks_and_particles(project, text, label, starts):
 
 @pytest.mark.parametrize("text, problem", [
     ("@file:.env", "closed: it may hold secrets"), ('@".env"', "closed"), ("@file:src/../.env", "closed"),
-    ("@file:../outside.txt", "leads out of the project"), ("@../outside.txt", "leads out of the project"),
+    ("@file:../outside.txt", "leads out of the project"), ("@../nowhere", "leads out of the project"),
+    ("@../outside.txt", "leads out of the project"),
     ("@file:/etc/hosts", "outside the project folder and was not approved"), ("@file:data.bin", "is binary"),
     ("@file:src", "s a directory"), ("@file:src/ap.py", "Did you mean 'app.py'?"),
     ("@./nothing.md", "does not exist"), ("@file:src/app.py:200-300", "it has 100 lines"),
@@ -432,7 +432,7 @@ def test_marks_of_a_chat_template_inside_data_are_broken():
 def test_a_fence_left_open_by_the_request_is_closed():
     text = "@a\n````python\nx = 1\n```"
     sent = with_mentions(text, found(text, a="b"))
-    assert sent.startswith(text + "\n````\n\n---") and _fences(sent)[1] == ""
+    assert sent.startswith(text + "\n````\n\n---") and fences(sent)[1] == ""
 
 
 def test_the_budget_is_shared(project):
@@ -490,7 +490,7 @@ def test_fences_never_break(project, text, value):
     mentions = find_mentions("@a @cell", namespace, project)
     sent = with_mentions(request, mentions)
     attached = sent.index("[data]", len(request))
-    places, still_open = _fences(sent)
+    places, still_open = fences(sent)
     blocks = [sent[start:stop] for start, stop in places if start > attached]
     assert not still_open and len(blocks) == 2
     for one, block in zip(mentions, blocks):

@@ -126,6 +126,19 @@ def tool(
         return Tool(function.__name__, description, _parameters(model), bound, effect, model, shown)
     return make
 
+# %% ../../nbs/10_tools_base.ipynb #e333af5d
+def clip(
+    text: str,
+    limit: int,  # characters that may be returned, the note between the two parts included
+) -> str:  # the text itself when it is short enough
+    "The head (two thirds) and the tail of a long text, and between them how much is left out."
+    if len(text) <= limit:
+        return text
+    keep = max(limit - 50, 2)
+    head, tail = keep - keep // 3, keep // 3
+    note = f"[... {len(text) - keep} characters left out ...]"
+    return f"{text[:head]}\n{note}\n{text[len(text) - tail:]}"
+
 # %% ../../nbs/10_tools_base.ipynb #4f0794c1
 def _complaint(error: dict[str, Any]) -> str:
     "One finding of pydantic, said shortly."
@@ -148,19 +161,6 @@ def _complaints(tool: Tool, arguments: dict[str, Any]) -> list[str]:
     except (TypeError, ValueError, RecursionError) as error:
         return [f"the arguments are not JSON ({error})"]
     return []
-
-# %% ../../nbs/10_tools_base.ipynb #e333af5d
-def clip(
-    text: str,
-    limit: int,  # characters that may be returned, the note between the two parts included
-) -> str:  # the text itself when it is short enough
-    "The head (two thirds) and the tail of a long text, and between them how much is left out."
-    if len(text) <= limit:
-        return text
-    keep = max(limit - 50, 2)
-    head, tail = keep - keep // 3, keep // 3
-    note = f"[... {len(text) - keep} characters left out ...]"
-    return f"{text[:head]}\n{note}\n{text[len(text) - tail:]}"
 
 # %% ../../nbs/10_tools_base.ipynb #5dbb7a51
 def _repair(value: Any, schema: dict[str, Any]) -> Any:
@@ -210,7 +210,7 @@ _call: ContextVar[Call] = ContextVar("javis_tool_call", default=Call())
 
 # %% ../../nbs/10_tools_base.ipynb #b2a79f71
 def current_call() -> Call:
-    "The call that is running in this context."
+    "The call that is running in this context; outside of one, a call that nobody has approved."
     return _call.get()
 
 # %% ../../nbs/10_tools_base.ipynb #3ae876aa
@@ -233,19 +233,6 @@ def printable(text: str) -> str:
     text = _ESCAPES.sub("", text.replace("\r\n", "\n"))
     return _CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", "replace").decode()
 
-# %% ../../nbs/10_tools_base.ipynb #8f8e5ce1
-_STRUCTURE = {"type", "enum", "const", "items", "anyOf", "minimum", "maximum"}
-
-# %% ../../nbs/10_tools_base.ipynb #42454d4b
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    "The JSON schema of a call to one tool."
-    properties = {name: {key: value for key, value in schema.items() if key in _STRUCTURE}
-                  for name, schema in tool.parameters["properties"].items()}
-    arguments = {**tool.parameters, "properties": properties}
-    call = {"name": {"const": tool.name}, "arguments": arguments}
-    return {"type": "object", "properties": call, "required": list(call),
-            "additionalProperties": False}
-
 # %% ../../nbs/10_tools_base.ipynb #4535b359
 def _outcome(tool_of: Callable[[str], Tool], name: str, arguments: dict[str, Any] | str) -> str:
     "What a call returns, or `error: ` and what went wrong."
@@ -261,12 +248,9 @@ def _outcome(tool_of: Callable[[str], Tool], name: str, arguments: dict[str, Any
     except Exception as error:
         return f"error: {clip(name, 80)} failed ({type(error).__name__}: {error})"
 
-# %% ../../nbs/10_tools_base.ipynb #fcd66b77
-_MOST_TEXT = 1_000_000  # characters of an output that are looked at
-
-# %% ../../nbs/10_tools_base.ipynb #7dcf0044
-class Toolbox:
-    "The tools of a conversation, in a fixed order; `toolbox[name]` is one of them."
+# %% ../../nbs/10_tools_base.ipynb #0d3fe57e
+class _Tools:
+    "Tools by their names, in a fixed order."
 
     def __init__(
         self,
@@ -274,6 +258,7 @@ class Toolbox:
         *,
         max_output_chars: int = 4000,  # longer outputs keep their head and their tail
     ):
+        "Raises `ValueError` where two tools have one name."
         tools = list(tools)
         self._tools = {tool.name: tool for tool in tools}
         self.max_output_chars = max_output_chars
@@ -295,7 +280,25 @@ class Toolbox:
 
     @property
     def names(self) -> list[str]:
+        "The names of the tools."
         return list(self._tools)
+
+# %% ../../nbs/10_tools_base.ipynb #8f8e5ce1
+_STRUCTURE = {"type", "enum", "const", "items", "anyOf", "minimum", "maximum"}
+
+# %% ../../nbs/10_tools_base.ipynb #42454d4b
+def _call_schema(tool: Tool) -> dict[str, Any]:
+    "The JSON schema of a call to one tool."
+    properties = {name: {key: value for key, value in schema.items() if key in _STRUCTURE}
+                  for name, schema in tool.parameters["properties"].items()}
+    arguments = {**tool.parameters, "properties": properties}
+    call = {"name": {"const": tool.name}, "arguments": arguments}
+    return {"type": "object", "properties": call, "required": list(call),
+            "additionalProperties": False}
+
+# %% ../../nbs/10_tools_base.ipynb #67510acb
+class _Described(_Tools):
+    "Tools as a model or a server is told of them."
 
     def signatures(self) -> str:
         "One signature a line: the list of tools in the prompt."
@@ -308,6 +311,18 @@ class Toolbox:
     def call_schema(self) -> dict[str, Any]:
         "A JSON schema that exactly the well-formed calls satisfy, for constrained decoding."
         return {"anyOf": [_call_schema(tool) for tool in self]}
+
+# %% ../../nbs/10_tools_base.ipynb #fcd66b77
+_MOST_TEXT = 1_000_000  # characters of an output that are looked at
+
+# %% ../../nbs/10_tools_base.ipynb #7dcf0044
+def _presentable(text: str) -> str:
+    "The text masked and printable; of a very long one the head and the tail."
+    return printable(redact(clip(text, _MOST_TEXT)))
+
+# %% ../../nbs/10_tools_base.ipynb #78e2900e
+class Toolbox(_Described):
+    "The tools of a conversation, in a fixed order; `toolbox[name]` is one of them."
 
     def validate(self, name: str, arguments: dict[str, Any] | str) -> dict[str, Any]:
         "The arguments as the tool takes them, safely repaired; `ToolError` says what is wrong."
@@ -326,7 +341,7 @@ class Toolbox:
         heard = lambda text: output(printable(redact(text)))
         with running(Call(approved, cancelled or threading.Event(), heard)):
             text = _outcome(self.__getitem__, name, arguments)
-        return clip(printable(redact(clip(text, _MOST_TEXT))), self.max_output_chars)
+        return clip(_presentable(text), self.max_output_chars)
 
     def preview(self, name: str, arguments: dict[str, Any]) -> str:
         "What a call with checked arguments would do, masked and printable; empty if unknown."
@@ -336,7 +351,6 @@ class Toolbox:
         checked = tool.arguments.model_validate_json(json.dumps(arguments))
         try:
             with running(Call(approved=True)):  # who is asked may see it
-                shown = tool.preview(**dict(checked))
-            return printable(redact(clip(shown, _MOST_TEXT)))
-        except (ToolError, JavisError, OSError) as error:
+                return _presentable(tool.preview(**dict(checked)))
+        except Exception as error:  # a tool may be anybody's
             return f"This cannot be shown beforehand: {error}"
