@@ -47,6 +47,7 @@ class StorePart(Database):
         return self.read(lambda session: known(session, table, id))
 
     def _all(self, query: Select[tuple[_Row]]) -> list[_Row]:
+        "All rows that a query finds."
         return self.read(lambda session: list(session.scalars(query)))
 
     def _add(self, row: _Row, table: type[Record], id: str) -> str:
@@ -158,4 +159,5 @@ class Tree(StorePart):
         return self._all(_upwards(id)) or [self._find(Message, id)]
 
     def _branch(self, *where: Any) -> list[Message]:
+        "Messages that fit these conditions, oldest first."
         return self._all(select(Message).where(*where).order_by(Message.id))

@@ -53,6 +53,7 @@ class Endpoint(Section):
     price_output: float = Field(0.0, ge=0, description="US dollars per million tokens, from 0")
 
     def model_post_init(self, context: Any) -> None:
+        "Keep the key out of every message from now on."
         register_secret(self.api_key)
 
 # %% ../nbs/00_settings.ipynb #041cde1c
@@ -105,6 +106,7 @@ class Logging(Section):
     @field_validator("level", mode="before")
     @classmethod
     def _upper(cls, value):
+        "Take `debug` for DEBUG."
         return value.upper() if isinstance(value, str) else value
 
 # %% ../nbs/00_settings.ipynb #af30cdf8
@@ -191,6 +193,7 @@ class Settings(Section):
     @field_validator("endpoints")
     @classmethod
     def _plain_names(cls, endpoints):
+        "A name must fit into a variable: JAVIS_ENDPOINTS__NAME__URL."
         for name in endpoints:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
                 raise ValueError(f"{name!r} cannot name an endpoint. Use letters, digits, - and _.")
@@ -199,11 +202,13 @@ class Settings(Section):
     @field_validator("model")
     @classmethod
     def _known(cls, model, info):
+        "The model in use must be one of the endpoints."
         _check_endpoint(model, info.data.get("endpoints", {model: None}))
         return model
 
     @property
     def paths(self) -> Paths:
+        "Where the parts of this project are kept."
         return Paths.under(self.root)
 
     def endpoint(self, name: str | None = None) -> Endpoint:
