@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from .basics import JavisError, MissingExtra, did_you_mean, need, register_secret
 from .models import AdapterError, check_adapter, find_model, read_gguf
@@ -172,19 +172,6 @@ def _end(process: subprocess.Popen, owner: int) -> None:
         with suppress(BrokenPipeError):
             process.stdin.close()
 
-# %% ../nbs/04_local.ipynb #a811edf2
-def lora_scales(
-    adapters: Iterable[str],  # the names of all that are loaded, in their order
-    name: str | None,  # the one to answer with; None for none
-) -> dict[str, Any]:  # goes into the body of the request; empty if none is loaded
-    "What a request says so that it is answered with one adapter, or with none; `AdapterError`."
-    adapters = list(adapters)
-    if name is not None and name not in adapters:
-        raise AdapterError(f"The engine has no adapter {name!r}.{did_you_mean(name, adapters)} "
-                           f"It has: {', '.join(adapters) or 'none'}.")
-    scales = [{"id": i, "scale": float(one == name)} for i, one in enumerate(adapters)]
-    return {"lora": scales} if scales else {}
-
 # %% ../nbs/04_local.ipynb #cc011cf7
 def _order(engine: "Engine") -> dict[str, Any]:
     "What the process of an engine is told; errors for whatever cannot work."
@@ -203,30 +190,33 @@ def _order(engine: "Engine") -> dict[str, Any]:
                 context_length=engine.context_length, slots=engine.slots,
                 threads=engine.threads, port=engine.port)
 
-# %% ../nbs/04_local.ipynb #6f1981ef
-class Engine:
-    "A model served on this machine as an OpenAI-compatible API, with adapters to switch on."
-    def __init__(
-        self,
-        model: str | Path = "smollm2-135m-instruct",  # what `find_model` takes
-        *,
-        adapters: Mapping[str, str | Path] | None = None,  # name -> GGUF LoRA for this model
-        context_length: int = 2048,  # tokens of request and answer together, for each slot
-        slots: int = 4,  # how many requests are answered at the same time
-        threads: int | None = None,  # by default what `thread_count` says
-        port: int = 0,  # on the loopback address; 0 for any that is free
-        start_timeout_s: float = 120.0,  # how long loading may take
-    ):
-        self.model_path = find_model(model)
-        self.model_name = self.model_path.stem if str(model).endswith(".gguf") else str(model)
-        self.adapters = {name: Path(path) for name, path in (adapters or {}).items()}
-        self.context_length, self.slots, self.port = context_length, slots, port
-        self.threads, self.start_timeout_s = threads or thread_count(), start_timeout_s
-        self.api_key, self.start_s = secrets.token_urlsafe(24), 0.0
-        register_secret(self.api_key)
-        self._lock, self._process, self._address = threading.RLock(), None, ""
+# %% ../nbs/04_local.ipynb #69f39610
+def _start(engine: "Engine") -> None:
+    "Start the process of an engine; it ends with the engine, or with this process."
+    began, lines = time.perf_counter(), deque(maxlen=50)
+    process = _launch(_order(engine))
+    follower = threading.Thread(target=_follow, args=(process.stderr, lines), daemon=True)
+    try:
+        follower.start()
+        engine._address = _await_address(process, follower, lines, engine.start_timeout_s)
+    except BaseException:  # Ctrl-C too
+        _end(process, os.getpid())
+        raise
+    engine._process = process
+    engine._finalizer = weakref.finalize(engine, _end, process, os.getpid())
+    engine.start_s = time.perf_counter() - began
+    logging.getLogger("javis.local").info(
+        "%s started in %.2f s (%d threads, %d slots)",
+        engine, engine.start_s, engine.threads, engine.slots)
 
-    def start(self) -> "Engine":
+# %% ../nbs/04_local.ipynb #589ff72c
+class _Serving:
+    "Something with a process that serves, from its start to its end."
+    def __init__(self):
+        self._lock, self._process, self._address = threading.RLock(), None, ""
+        self.start_s = 0.0  # how long the last start took
+
+    def start(self) -> Self:
         "Start it, unless it runs; the errors say what to do. Returns the engine itself."
         with self._lock:
             if not self.alive:
@@ -254,50 +244,67 @@ class Engine:
             raise EngineError("The engine is not running. Call its start(), or use it in a `with`.")
         return f"{self._address}/v1"
 
-    def lora(self, name: str | None = None) -> dict[str, Any]:
-        "What to add to a request for an answer with this adapter, or with none; `AdapterError`."
-        return lora_scales(self.adapters, name)
-
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Self:
         return self.start()
 
     def __exit__(self, *exception: Any) -> None:
         self.close()
 
+# %% ../nbs/04_local.ipynb #a811edf2
+def lora_scales(
+    adapters: Iterable[str],  # the names of all that are loaded, in their order
+    name: str | None,  # the one to answer with; None for none
+) -> dict[str, Any]:  # goes into the body of the request; empty if none is loaded
+    "What a request says so that it is answered with one adapter, or with none; `AdapterError`."
+    adapters = list(adapters)
+    if name is not None and name not in adapters:
+        raise AdapterError(f"The engine has no adapter {name!r}.{did_you_mean(name, adapters)} "
+                           f"It has: {', '.join(adapters) or 'none'}.")
+    scales = [{"id": i, "scale": float(one == name)} for i, one in enumerate(adapters)]
+    return {"lora": scales} if scales else {}
+
+# %% ../nbs/04_local.ipynb #1b1a4512
+class Engine(_Serving):
+    "A model served on this machine as an OpenAI-compatible API, with adapters to switch on."
+    def __init__(
+        self,
+        model: str | Path = "smollm2-135m-instruct",  # what `find_model` takes
+        *,
+        adapters: Mapping[str, str | Path] | None = None,  # name -> GGUF LoRA for this model
+        context_length: int = 2048,  # tokens of request and answer together, for each slot
+        slots: int = 4,  # how many requests are answered at the same time
+        threads: int | None = None,  # by default what `thread_count` says
+        port: int = 0,  # on the loopback address; 0 for any that is free
+        start_timeout_s: float = 120.0,  # how long loading may take
+    ):
+        super().__init__()
+        self.model_path = find_model(model)
+        self.model_name = self.model_path.stem if str(model).endswith(".gguf") else str(model)
+        self.adapters = {name: Path(path) for name, path in (adapters or {}).items()}
+        self.context_length, self.slots, self.port = context_length, slots, port
+        self.threads, self.start_timeout_s = threads or thread_count(), start_timeout_s
+        self.api_key = secrets.token_urlsafe(24)
+        register_secret(self.api_key)
+
+    def lora(self, name: str | None = None) -> dict[str, Any]:
+        "What to add to a request for an answer with this adapter, or with none; `AdapterError`."
+        return lora_scales(self.adapters, name)
+
     def __repr__(self) -> str:
         adapters = "".join(f" + {name}" for name in self.adapters)
         return f"Engine({self.model_name}{adapters}, {'running' if self.alive else 'not running'})"
-
-# %% ../nbs/04_local.ipynb #69f39610
-def _start(engine: Engine) -> None:
-    "Start the process of an engine; it ends with the engine, or with this process."
-    began, lines = time.perf_counter(), deque(maxlen=50)
-    process = _launch(_order(engine))
-    follower = threading.Thread(target=_follow, args=(process.stderr, lines), daemon=True)
-    try:
-        follower.start()
-        engine._address = _await_address(process, follower, lines, engine.start_timeout_s)
-    except BaseException:  # Ctrl-C too
-        _end(process, os.getpid())
-        raise
-    engine._process = process
-    engine._finalizer = weakref.finalize(engine, _end, process, os.getpid())
-    engine.start_s = time.perf_counter() - began
-    logging.getLogger("javis.local").info(
-        "%s started in %.2f s (%d threads, %d slots)",
-        engine, engine.start_s, engine.threads, engine.slots)
 
 # %% ../nbs/04_local.ipynb #2c6236e2
 _engines: weakref.WeakValueDictionary = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
 
-# %% ../nbs/04_local.ipynb #71382c32
-def _version(path: Path) -> tuple[str, int, int]:
-    "Tells a file from another one, and from itself after a change."
+# %% ../nbs/04_local.ipynb #fdf62f97
+def _identity(path: Path) -> tuple[str, int | None, int | None]:
+    "Tells a file from another one, and from itself after a change: path, time in ns, bytes."
     status = path.stat() if path.is_file() else None
     return str(path.absolute()), status and status.st_mtime_ns, status and status.st_size
 
-# %% ../nbs/04_local.ipynb #62f5dfa7
+# %% ../nbs/04_local.ipynb #f0cb139c
 def shared_engine(
     model: str | Path = "smollm2-135m-instruct",  # what `find_model` takes
     adapters: Mapping[str, str | Path] | None = None,  # name -> GGUF LoRA for this model
@@ -305,7 +312,7 @@ def shared_engine(
 ) -> Engine:  # running; keep it as long as you need it
     "The engine that this process has for a model, its adapters and options; safe across threads."
     adapters = adapters or {}
-    files = map(_version, map(Path, [find_model(model), *adapters.values()]))
+    files = map(_identity, map(Path, [find_model(model), *adapters.values()]))
     key = (os.getpid(), str(model), *files, *adapters, *sorted(options.items()))
     with _engines_lock:
         engine = _engines.get(key) or Engine(model, adapters=adapters, **options)

@@ -154,6 +154,8 @@ def _provenance(comparison: Comparison, more: dict[str, dict[str, Any]]) -> Mark
 
 # %% ../nbs/62_report.ipynb #d62741c9
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+# %% ../nbs/62_report.ipynb #7a5f1ecc
 _STYLE = """
 * { box-sizing: border-box; } html { color-scheme: light dark; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -232,10 +234,14 @@ def _training(metrics: Iterable[dict[str, Any]]) -> Markup:
     return tag("section", tag("h2", "Training"), tag("div", picture, class_="wide"),
                tag("p", note, class_="small"))
 
-# %% ../nbs/62_report.ipynb #405a4a91
+# %% ../nbs/62_report.ipynb #6315e3ea
 def _main(
-    comparison: Comparison, title: Markup, gate: Gate | None, floors: dict[str, float],
-    metrics: Iterable[dict[str, Any]], provenance: dict[str, dict[str, Any]]
+    comparison: Comparison,
+    title: Markup,
+    gate: Gate | None,
+    floors: dict[str, float],  # the rate that a measure must reach, by its label
+    metrics: Iterable[dict[str, Any]],
+    provenance: dict[str, dict[str, Any]],
 ) -> Markup:
     "The content of the page."
     names, rows, head = comparison.names, comparison.rows, comparison.head
@@ -255,7 +261,10 @@ def _main(
         tag("h2", "Where it comes from"), _provenance(comparison, provenance),
         tag("footer", _METHOD))
 
-# %% ../nbs/62_report.ipynb #6315e3ea
+# %% ../nbs/62_report.ipynb #834292f9
+_FLOORS = {PART_LABELS["no_call"]: GateRules().no_call_floor}
+
+# %% ../nbs/62_report.ipynb #3f80c922
 def report_html(
     comparison: Comparison,
     *,
@@ -266,13 +275,12 @@ def report_html(
     "The whole page."
     base, candidate = comparison.names
     title = Markup(tag("b", candidate) + tag("span", f" against {base}"))
-    floors = {PART_LABELS["no_call"]: GateRules().no_call_floor}
     head = tag("head", tag("meta", charset="utf-8"),
                tag("meta", name_="viewport", content="width=device-width, initial-scale=1"),
                tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
                tag("title", f"{candidate} against {base}"),
                tag("style", Markup(THEME + PICTURE_STYLE + _STYLE)))
-    body = tag("body", _main(comparison, title, gate, floors, metrics, provenance or {}))
+    body = tag("body", _main(comparison, title, gate, _FLOORS, metrics, provenance or {}))
     return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 # %% ../nbs/62_report.ipynb #01582da1
@@ -282,7 +290,6 @@ def write_report(
     **options: Any,  # as for `report_html`
 ) -> Path:  # report.html
     "Write the page and its main picture, whole or not at all."
-    floors = {PART_LABELS["no_call"]: GateRules().no_call_floor}
-    picture = interval_picture(comparison.rows, comparison.names, floors=floors, standalone=True)
+    picture = interval_picture(comparison.rows, comparison.names, floors=_FLOORS, standalone=True)
     atomic_write(Path(folder) / "picture.svg", picture + "\n")
     return atomic_write(Path(folder) / "report.html", report_html(comparison, **options))

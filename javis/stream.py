@@ -27,19 +27,23 @@ class ServerSentEvent:
     id: str = ""  # the last `id:` seen so far in the stream
 
 # %% ../nbs/02a_stream.ipynb #16b101af
-class SSEParser:
-    "Takes a stream in pieces of any size and gives whole events (WHATWG HTML, section 9.2.6)."
+def _check_length(pieces: Iterable[str], limit: int) -> None:
+    "Raise `ValueError` when the pieces have more than `limit` characters together."
+    if sum(map(len, pieces)) > limit:
+        raise ValueError(f"more than {limit:,} characters without an end")
 
-    def __init__(self, limit: int = 4 * 2**20):  # most characters in one line or one event
+# %% ../nbs/02a_stream.ipynb #2b6ef1ed
+class _Lines:
+    "Takes bytes in pieces of any size and gives whole lines, ended by LF, CR or CR LF."
+
+    def __init__(self, limit: int):  # most characters in one line
         self.limit = limit
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
-        self._line: list[str] = []  # pieces of the line that has not ended yet
-        self._data: list[str] = []
-        self._event = self._id = ""
+        self._rest: list[str] = []  # pieces of the line that has not ended yet
         self._at_start, self._after_cr = True, False
 
-    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
-        "Read as you iterate: the events that `chunk` completes; `ValueError` past the limit."
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        "Read as you iterate: the lines that `chunk` completes; `ValueError` past the limit."
         if not (text := self._decode(chunk)):
             return
         if self._at_start:
@@ -49,20 +53,35 @@ class SSEParser:
         self._after_cr = text.endswith("\r")
         *lines, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
         for line in lines:
-            line, self._line = "".join(self._line) + line, []
+            line, self._rest = "".join(self._rest) + line, []
+            _check_length([line], self.limit)
+            yield line
+        self._rest.append(rest)
+        _check_length(self._rest, self.limit)
+
+# %% ../nbs/02a_stream.ipynb #21e423a5
+class SSEParser:
+    "Takes a stream in pieces of any size and gives whole events (WHATWG HTML, section 9.2.6)."
+
+    def __init__(self, limit: int = 4 * 2**20):  # most characters in one line or one event
+        self.limit = limit
+        self._lines = _Lines(limit)
+        self._data: list[str] = []
+        self._event = self._id = ""
+
+    def feed(self, chunk: bytes) -> Iterator[ServerSentEvent]:
+        "Read as you iterate: the events that `chunk` completes; `ValueError` past the limit."
+        for line in self._lines.feed(chunk):
             if event := self._take(line):
                 yield event
-        self._line.append(rest)
-        self._check(self._line)
 
     def _take(self, line: str) -> ServerSentEvent | None:
         "Read one line; an empty one ends the event."
-        self._check([line])
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "data":
             self._data.append(value)
-            self._check(self._data)
+            _check_length(self._data, self.limit)
         elif name == "event":
             self._event = value
         elif name == "id" and "\0" not in value:
@@ -71,10 +90,6 @@ class SSEParser:
             return None
         data, event, self._data, self._event = self._data, self._event, [], ""
         return ServerSentEvent("\n".join(data), event or "message", self._id) if data else None
-
-    def _check(self, pieces: list[str]) -> None:
-        if sum(map(len, pieces)) > self.limit:
-            raise ValueError(f"more than {self.limit:,} characters without an end")
 
 # %% ../nbs/02a_stream.ipynb #5b4d3195
 @dataclass(frozen=True)
@@ -201,7 +216,8 @@ def _explain(body: Any) -> tuple[str, str, int]:
     code = str(error.get("code") or "")
     status = int(code) if re.fullmatch("[45][0-9][0-9]", code) else 500
     said = error.get("message") or error.get("detail") or error
-    return one_line(said), f"{error.get('type')} {code}", status
+    kind = f"{error.get('type') or ''} {code}".strip()
+    return one_line(said), kind, status
 
 # %% ../nbs/02a_stream.ipynb #ec8c11e9
 _TOO_LONG = re.compile("context.{0,12}(size|length|window)|(maximum|max).model.len", re.I)
@@ -258,9 +274,16 @@ def _tool_call_delta(
     return ToolCallDelta(position if index is None else int(index), _text(call.get("id")),
                          _text(function.get("name")), arguments)
 
-# %% ../nbs/02a_stream.ipynb #e85cfdf3
-class Incoming:
-    "What has arrived of one answer."
+# %% ../nbs/02a_stream.ipynb #3afde337
+def _deltas(delta: dict[str, Any]) -> list[TextDelta | ToolCallDelta]:
+    "What a `delta` adds to the answer, text first; `TypeError` for what cannot be read."
+    text = _text(delta.get("content"))
+    calls = [_tool_call_delta(i, call) for i, call in enumerate(delta.get("tool_calls") or [])]
+    return [TextDelta(text), *calls] if text else calls
+
+# %% ../nbs/02a_stream.ipynb #339db948
+class _Arrived:
+    "The text that has come of one answer, and the exceptions that carry it."
 
     def __init__(
         self,
@@ -269,15 +292,42 @@ class Incoming:
     ):
         self.url, self.model = url, model
         self.text: list[str] = []
-        self.usage: Usage | None = None
-        self.finish_reason: str | None = None
-        self.answering = False  # whether the first token has come
-        self.done = False  # whether the server said so
 
     @property
     def partial(self) -> str:
         "The text so far."
         return "".join(self.text)
+
+    def refusal(
+        self,
+        status: int | None,  # of HTTP, or None for the one that the body names
+        body: Any,
+        wait: float | None = None,  # seconds the server asks to wait
+    ) -> ClientError:
+        "The exception for what the server says instead of an answer."
+        error = _refusal(status or _explain(body)[2], body, self.url, self.model, wait)
+        error.partial = self.partial
+        return error
+
+    def broken(self, what: str) -> StreamBroken:
+        "The exception for a lost connection."
+        return StreamBroken(f"The connection to {self.url} {what}. {_AGAIN}", partial=self.partial)
+
+    def malformed(self, what: str) -> MalformedStream:
+        "The exception for bytes that make no sense."
+        return MalformedStream(f"{self.url} sent what cannot be read ({what}). Check that `url` "
+                               f"{_HERE} is OpenAI-compatible.", partial=self.partial)
+
+# %% ../nbs/02a_stream.ipynb #e85cfdf3
+class Incoming(_Arrived):
+    "What has arrived of one answer, and whether that is all."
+
+    def __init__(self, url: str, model: str):
+        super().__init__(url, model)
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.answering = False  # whether the first token has come
+        self.done = False  # whether the server said so
 
     def take(self, event: ServerSentEvent) -> list[TextDelta | ToolCallDelta]:
         "Read one event; raises what the server reports, or `MalformedStream`."
@@ -302,16 +352,11 @@ class Incoming:
             counts = usage.get("prompt_tokens"), usage.get("completion_tokens")
             self.usage = Usage(*(int(count or 0) for count in counts))
         deltas: list[TextDelta | ToolCallDelta] = []
-        for choice in chunk.get("choices") or []:
-            if choice.get("index"):
-                continue
+        for choice in (one for one in chunk.get("choices") or [] if not one.get("index")):
             delta = choice.get("delta") or choice.get("message") or {}
             self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
             self.answering |= any(value for key, value in delta.items() if key != "role")
-            if text := _text(delta.get("content")):
-                deltas.append(TextDelta(text))
-            calls = delta.get("tool_calls") or []
-            deltas += [_tool_call_delta(i, call) for i, call in enumerate(calls)]
+            deltas += _deltas(delta)
         return deltas
 
     def end(self) -> list[Usage | Done]:
@@ -319,23 +364,3 @@ class Incoming:
         if not self.done and self.finish_reason is None:
             raise self.broken("was closed before the answer was finished")
         return [*([self.usage] if self.usage else []), Done(self.finish_reason)]
-
-    def refusal(
-        self,
-        status: int | None,  # of HTTP, or None for the one that the body names
-        body: Any,
-        wait: float | None = None,  # seconds the server asks to wait
-    ) -> ClientError:
-        "The exception for what the server says instead of an answer."
-        error = _refusal(status or _explain(body)[2], body, self.url, self.model, wait)
-        error.partial = self.partial
-        return error
-
-    def broken(self, what: str) -> StreamBroken:
-        "The exception for a lost connection."
-        return StreamBroken(f"The connection to {self.url} {what}. {_AGAIN}", partial=self.partial)
-
-    def malformed(self, what: str) -> MalformedStream:
-        "The exception for bytes that make no sense."
-        return MalformedStream(f"{self.url} sent what cannot be read ({what}). Check that `url` "
-                               f"{_HERE} is OpenAI-compatible.", partial=self.partial)

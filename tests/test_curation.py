@@ -368,7 +368,7 @@ def test_a_damaged_or_foreign_file_says_what_to_do(tmp_path):
         Curation(path / "below" / "c.duckdb", embed=None).counts()
 
 
-@pytest.mark.parametrize("where", ["duckdb.connect", "javis.curation._read"])
+@pytest.mark.parametrize("where", ["duckdb.connect", "javis.candidate_file._read"])
 def test_a_full_disk_is_no_reason_to_lose_decisions(tmp_path, monkeypatch, where):
     def full(*_):
         raise duckdb.IOException("IO Error: Could not write all bytes: No space left on device")
@@ -382,7 +382,7 @@ def test_an_error_in_the_middle_leaves_the_file_whole(store, curation, monkeypat
     teach(store, "a request", "an answer")
     curation.collect(store)
     before = curation.candidates()
-    monkeypatch.setattr("javis.curation._decision", lambda row: 1 / 0)
+    monkeypatch.setattr("javis.candidate_file._decision", lambda row: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         curation.accept()
     assert curation.candidates() == before

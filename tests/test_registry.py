@@ -236,7 +236,7 @@ from pathlib import Path
 from javis import registry as module
 from test_registry import register
 kill = lambda *args: os._exit(9)
-setattr(module, {{"copy": "_copy", "event": "_append_event"}}[sys.argv[1]], kill)
+setattr(module, {{"copy": "_copy", "event": "append_event"}}[sys.argv[1]], kill)
 register(module.Registry(Path({str(tmp_path)!r}) / "data/registry.jsonl"), Path({str(tmp_path)!r}), "dead")
 """
     for moment in ("copy", "event"):
@@ -274,11 +274,11 @@ def test_an_adapter_that_changes_while_it_is_copied(registry, tmp_path, monkeypa
 
 
 def test_waiting_for_the_lock_ends(registry, monkeypatch):
-    with module._locked(registry.path):
+    with module.locked(registry.path):
         with pytest.raises(RegistryError, match="Another process has been changing registry.jsonl"):
-            with module._locked(registry.path, wait_s=0.05):
+            with module.locked(registry.path, wait_s=0.05):
                 pass
-    with module._locked(registry.path, wait_s=0.05):
+    with module.locked(registry.path, wait_s=0.05):
         pass
 
 

@@ -1,8 +1,8 @@
 """The notebook tool: edit notebooks as text, run them again, make README.md, and check the tree.
 
-    python tools/nb.py py    nbs/00_config.ipynb   # -> nbs/00_config.py, the text to edit
-    python tools/nb.py ipynb nbs/00_config.py      # -> back into the notebook; ids and outputs are kept, the .py goes
-    python tools/nb.py run   nbs/00_config.ipynb   # run every cell that tests run, and keep the new outputs
+    python tools/nb.py py    nbs/00a_config.ipynb  # -> nbs/00a_config.py, the text to edit
+    python tools/nb.py ipynb nbs/00a_config.py     # -> back into the notebook; ids and outputs are kept, the .py goes
+    python tools/nb.py run   nbs/00a_config.ipynb  # run every cell that tests run, and keep the new outputs
     python tools/nb.py readme                      # README.md from nbs/index.ipynb
     python tools/nb.py check                       # import order, stale modules, README; exit 1 and say which
 """
