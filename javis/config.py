@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['load_settings', 'Origin', 'explain_settings', 'setup_logging', 'ConfigError', 'JavisError', 'MissingExtra',
            'atomic_write', 'did_you_mean', 'environment', 'need', 'new_id', 'read_yaml', 'redact', 'register_secret',
-           'sha256', 'App', 'Conversation', 'Endpoint', 'Generation', 'Logging', 'Memory', 'Paths', 'Section',
+           'sha256', 'App', 'Conversation', 'Endpoint', 'Generation', 'Limits', 'Logging', 'Memory', 'Paths', 'Section',
            'Settings', 'ToolsSettings', 'find_root']
 
 # %% ../nbs/00a_config.ipynb #56cbc6b3
@@ -22,13 +22,13 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from .basics import (ConfigError, JavisError, MissingExtra, atomic_write, did_you_mean,
                           environment, need, new_id, read_yaml, redact, register_secret, sha256,
                           start_log)
-from .settings import (App, Conversation, Endpoint, Generation, Logging, Memory, Paths,
+from .settings import (App, Conversation, Endpoint, Generation, Limits, Logging, Memory, Paths,
                             Section, Settings, ToolsSettings, find_root)
 
 # %% ../nbs/00a_config.ipynb #6dcd26cc
 _all_ = ["ConfigError", "JavisError", "MissingExtra", "atomic_write", "did_you_mean",
          "environment", "need", "new_id", "read_yaml", "redact", "register_secret", "sha256",
-         "App", "Conversation", "Endpoint", "Generation", "Logging", "Memory", "Paths", "Section",
+         "App", "Conversation", "Endpoint", "Generation", "Limits", "Logging", "Memory", "Paths", "Section",
          "Settings", "ToolsSettings", "find_root"]
 
 # %% ../nbs/00a_config.ipynb #4a79d6e2

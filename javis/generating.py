@@ -20,11 +20,13 @@ from .client import ChatClient, Sampling
 from .config import Settings
 from .context import Manifest, build_messages, estimate_tokens, prompt_name, system_prompt
 from .events import Approval, ApprovalNeeded, ToolRun, Warned, Writing
+from .limits import check_money
 from .local import lora_scales
 from .prompts import Prompts
 from .records import Message
 from .store import Store
-from .stream import TextDelta
+from .stream import (
+    EndpointUnreachable, RateLimited, ServerError, StreamBroken, StreamStalled, TextDelta)
 from .tools.base import Toolbox
 from .tools.grants import Grants
 from .tools.policy import Policy
@@ -117,6 +119,7 @@ class Turn:
     request_id: str | None = None
     drafts: list[Draft] = field(default_factory=list)  # the answers of the model
     runs: list[ToolRun] = field(default_factory=list)  # the tool calls in them
+    strangers: dict[str, None] = field(default_factory=dict)  # whose text it holds, in order
 
 # %% ../nbs/31b_generating.ipynb #d08cea8b
 def _title(text: str) -> str:
@@ -191,17 +194,12 @@ class _Streaming(_Saving):
                     draft.saved = time.monotonic()
 
 # %% ../nbs/31b_generating.ipynb #40112fa9
-class Generating(_Streaming):
-    "Answers of a model, each of them saved whatever happens."
+class _Attempting(_Streaming):
+    "Answers of one model, each of them saved whatever happens."
 
-    async def _generate(
-        self,
-        turn: Turn,
-        messages: list[dict[str, Any]],  # the context
-        above: str,  # the message that is answered
-        **extra: Any,  # more keys of the request
-    ) -> Draft:
+    async def _attempt(self, turn: Turn, messages: list, above: str, only_words: bool) -> Draft:
         "Have the model write an answer and save it; raises `Stopped`, or why there is none."
+        extra = {"tool_choice": "none"} if only_words and self._schemas else {}
         draft = await self._begin(turn, above)
         try:
             await turn.control.interruptible(self._listen(turn, draft, messages, extra))
@@ -216,3 +214,55 @@ class Generating(_Streaming):
             turn.control.emit(Warned(f"The answer was cut at {self.sampling.max_tokens} tokens. "
                                      "Raise generation.max_tokens for longer ones."))
         return draft
+
+# %% ../nbs/31b_generating.ipynb #30b021b9
+_AWAY = (EndpointUnreachable, RateLimited, ServerError, StreamBroken, StreamStalled)
+
+
+class Generating(_Attempting):
+    "Answers of a model, or of the one that stands in for it."
+    _primary: tuple | None = None  # what answers again from the next turn on
+
+    async def _generate(
+        self,
+        turn: Turn,
+        messages: list[dict[str, Any]],  # the context
+        above: str,  # the message that is answered
+        only_words: bool = False,  # the model may call nothing
+    ) -> Draft:
+        "Have an answer written and saved; raises `Stopped`, `LimitReached`, or why there is none."
+        costs = sum(draft.cost(self.endpoint) or 0 for draft in turn.drafts)
+        await asyncio.to_thread(check_money, self.store, self.settings.limits, turn.thread_id, costs)
+        while True:
+            try:
+                return await self._attempt(turn, messages, above, only_words)
+            except _AWAY as error:
+                failed = turn.drafts[-1]
+                if failed.text or failed.calls or not self._turn_to_fallback():
+                    raise
+                turn.control.emit(Warned(f"{error} {self.endpoint_name} answers instead."))
+                messages, _ = await self._context_below(turn, failed.id)
+                above = failed.id
+
+    async def _context_below(self, turn: Turn, above: str) -> tuple[list[dict[str, Any]], Manifest]:
+        "What is sent to go on from a message of the turn."
+        path = await asyncio.to_thread(self.store.path, above)
+        begin = [message.id for message in path].index(turn.request_id)
+        return self._context(path[:begin], path[begin:])
+
+    def _turn_to_fallback(self) -> bool:
+        "Let the fallback answer; False if there is none that has not been tried."
+        name = self.endpoint.fallback
+        tried = {self.endpoint_name} | ({self._primary[0]} if self._primary else set())
+        if name is None or name in tried:
+            return False
+        self._primary = self._primary or (self.endpoint_name, self.endpoint, self.adapter, self._model)
+        self.endpoint_name, self.endpoint = name, self.settings.endpoint(name)
+        self.adapter = self._model = None
+        return True
+
+    def _turn_back(self) -> None:
+        "Let the one that was asked for answer again."
+        if self._primary:
+            self.endpoint_name, self.endpoint, self.adapter, self._model = self._primary
+            self._primary = None

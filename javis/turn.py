@@ -49,15 +49,15 @@ class Stopped(Exception):
 # %% ../nbs/31a_turn.ipynb #4af513e5
 class _Stoppable:
     "Work on the background loop that any thread can stop."
-    _work: asyncio.Future | None = None
 
     def __init__(self):
         self.stopped = threading.Event()  # tools look at it too
+        self._work: set[asyncio.Future] = set()
 
     def stop(self) -> None:
         "Interrupt the work, now or as soon as there is some; any number of times."
         self.stopped.set()
-        background_loop().call_soon_threadsafe(lambda: self._work and self._work.cancel())
+        background_loop().call_soon_threadsafe(lambda: [work.cancel() for work in self._work])
 
     def check(self) -> None:
         "Raise `Stopped` if the turn is stopped."
@@ -66,13 +66,16 @@ class _Stoppable:
 
     async def interruptible(self, work: Awaitable) -> Any:
         "The result of some work; raises `Stopped` if the turn is stopped before it comes."
-        self._work = asyncio.ensure_future(work)
+        work = asyncio.ensure_future(work)
+        self._work.add(work)
         if self.stopped.is_set():
-            self._work.cancel()
+            work.cancel()
         try:
-            return await self._work
+            return await work
         except asyncio.CancelledError:
             raise Stopped from None
+        finally:
+            self._work.discard(work)
 
 # %% ../nbs/31a_turn.ipynb #2de301c9
 class _Heard(_Stoppable):

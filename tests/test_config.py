@@ -213,7 +213,7 @@ def test_a_variable_that_is_badly_written(root, value):
     ("generation: {max_tokens: 1.5}\n", ["1.5 will not do", "a whole number"]),
     ("generation: {max_tokens: null}\n", ["None will not do"]),
     ("generation: {top_p: 0}\n", ["0 will not do", "above 0, up to 1"]),
-    ("tools: {mode: edti}\n", ["'edti' will not do. Did you mean 'edit'?", "chat, read or edit"]),
+    ("tools: {mode: edti}\n", ["'edti' will not do. Did you mean 'edit'?", "chat, read, plan, edit or auto"]),
     ("tools: {mode: off}\n", ["False will not do"]),
     ("tools:\n  enabled:\n    - read_file\n    - 5\n", [
         "tools.enabled.1 (configs/config.yaml, line 2)", "5 will not do", "a list of tool names"]),
