@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -58,36 +59,51 @@ def project(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(project):
-    port = free_port()
+FRONTS = {"lab": ("jupyterlab", "lab/tree", "?reset"), "notebook": ("notebook", "notebooks", "")}  # module, address
+
+
+def started(front, project):
+    "A server with this front end; its process and its address."
+    port, settings = free_port(), project / ".lab"
     environment = os.environ | {"JAVIS_HOME": str(project), "JUPYTER_CONFIG_DIR": str(project / ".jupyter"),
                                 "JUPYTER_DATA_DIR": str(project / ".data"), "IPYTHONDIR": str(project / ".ipython")}
-    settings = project / ".lab"
     quiet = settings / "@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    quiet.parent.mkdir(parents=True)
+    quiet.parent.mkdir(parents=True, exist_ok=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}",
+    command = [sys.executable, "-m", FRONTS[front][0], "--no-browser", "--allow-root", f"--port={port}",
                "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--expose-app-in-browser",
-               f"--ServerApp.root_dir={project}", f"--LabApp.user_settings_dir={settings}",
-               f"--LabApp.workspaces_dir={project / '.workspaces'}"]
-    with open(project / "lab.log", "w") as log:
+               f"--ServerApp.root_dir={project}", f"--LabServerApp.user_settings_dir={settings}",
+               f"--LabServerApp.workspaces_dir={project / '.workspaces'}"]
+    with open(project / f"{front}.log", "w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=project, start_new_session=True)
     address, end = f"http://127.0.0.1:{port}", time.monotonic() + 60
     while time.monotonic() < end:
         try:
             if httpx.get(f"{address}/api/status").status_code == 200:
-                break
+                return process, address
         except httpx.TransportError:
             time.sleep(0.3)
-    else:
-        raise TimeoutError((project / "lab.log").read_text()[-2000:])
+    raise TimeoutError((project / f"{front}.log").read_text()[-2000:])
+
+
+@pytest.fixture(scope="module")
+def server(project):
+    "The address of a front end, which is started when it is first asked for."
+    running = {}
+
+    def address(front):
+        if find_spec(FRONTS[front][0]) is None:
+            pytest.skip(f"{FRONTS[front][0]} is not installed")
+        if front not in running:
+            running[front] = started(front, project)
+        return running[front][1]
     yield address
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+    for process, _ in running.values():
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +118,7 @@ def browser():
 
 class Notebook:
     "A notebook that is open in the browser."
-    def __init__(self, browser, server, project, name, cells):
+    def __init__(self, browser, server, project, name, cells, front="lab"):
         self.path = project / f"{name}.ipynb"
         if not self.path.exists():
             self.path.write_text(json.dumps(dict(
@@ -115,8 +131,9 @@ class Notebook:
         self.page.set_default_timeout(15_000)
         self.requests, self.problems = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.address = f"{server}/lab/tree/{self.path.name}?reset"
+        self.page.on("pageerror", lambda error: self.problems.append(error.stack or str(error)))
+        _, folder, query = FRONTS[front]
+        self.address = f"{server(front)}/{folder}/{self.path.name}{query}"
         self.open()
 
     def open(self):
@@ -175,8 +192,8 @@ class Notebook:
 def notebook(browser, server, project):
     opened = []
 
-    def make(name, *cells):
-        opened.append(Notebook(browser, server, project, name, cells))
+    def make(name, *cells, front="lab"):
+        opened.append(Notebook(browser, server, project, name, cells, front))
         return opened[-1]
     yield make
     for one in opened:
@@ -197,7 +214,7 @@ def told(notebook, project):
     "Opens a notebook whose chat is answered by scripts."
     servers = []
 
-    def make(name, *scripts, more=(), options="locale='en'", **others):
+    def make(name, *scripts, more=(), options="locale='en'", front="lab", **others):
         server = ScriptedServer(*scripts).__enter__()
         servers.append(server)
         endpoints = {f"endpoints.{one}": {"kind": "vllm", "model": f"{one}-8b", "url": url, "native_tools": False,
@@ -205,7 +222,7 @@ def told(notebook, project):
         (project / f"told_{name}.py").write_text(  # so that the notebook itself stays short
             f"from javis import load_settings\nsettings = load_settings(overrides={ {'model': 'told', **endpoints}!r})\n")
         nb = notebook(name, f"from javis import Chat\nfrom told_{name} import settings\n\n"
-                      f"chat = Chat(settings=settings, {options})\nchat", *more)
+                      f"chat = Chat(settings=settings, {options})\nchat", *more, front=front)
         nb.run(0)
         nb.page.wait_for_selector(".jv-box")
         nb.server = server
@@ -610,6 +627,45 @@ def test_reload_restart_and_the_saved_notebook(told):
     nb.shot("transcript", of="notebook")
 
 
+@pytest.mark.parametrize("front", FRONTS)
+def test_the_whole_way_in_each_front_end(told, project, front):
+    shopping = project / "shopping.txt"
+    shopping.write_text("milk\napples\ntea\n")
+    nb = told(f"way_{front}", spoken(RICH, 0.01), spoken(WALK, 0.05, 5), SHOPPING, spoken("Still here."),
+              more=("import time\ntime.sleep(6)\nprint('slept')",), front=front)
+    page = nb.page
+    send(page, "How do I take a mean?")
+    answered(page, "on average")
+    page.wait_for_selector(".jv-words math")
+    page.wait_for_selector('.jv-words pre [class*="hljs"]')
+    nb.run(1, wait=False)
+    page.wait_for_timeout(500)
+    send(page, "Plan a month in the mountains.")
+    page.locator(".jv-words", has_text="Day 2").wait_for(timeout=8000)
+    page.locator(".jv-stop").click()
+    page.wait_for_selector('.jv[data-state="idle"]', timeout=5000)
+    assert nb.server.wait_hung_up(1)
+    assert page.locator(".jp-OutputArea", has_text="slept").count() == 0  # the cell is still busy
+    nb.idle()
+    send(page, "Put bread on the shopping list instead of milk.")
+    page.locator(".jv-yes").click()
+    page.wait_for_selector('.jv[data-state="idle"]')
+    assert shopping.read_text() == "bread\napples\ntea\n"
+    nb.shot(f"way-{front}")
+    page.wait_for_timeout(500)
+    saved = nb.save()
+    texts = ["".join(output.get("data", {}).get("text/markdown", "")) for output in saved["cells"][0]["outputs"]]
+    assert any("**You:** Plan a month" in text and "write_file" in text for text in texts), texts
+    nb.open()
+    page.locator(".jv-words", has_text="Day 2").wait_for(timeout=30_000)
+    send(page, "Are you there?")
+    answered(page, "Still here.")
+    page.locator(".jv-words .jv-insert").first.click()
+    page.locator(".jp-Cell", has_text="def mean").nth(1).wait_for()  # the chat's own cell, and the new one
+    assert page.locator(".jp-Notebook .jp-Cell").count() == 3
+    assert not [one for one in nb.problems if front == "lab" or "/static/notebook/" not in one]  # it has some of its own
+
+
 def test_two_views_of_one_chat(told):
     nb = told("views", spoken("Both of you hear me."), more=("chat",))
     nb.run(1)
@@ -646,6 +702,20 @@ NOTEBOOK = """() => {
 COMMANDS = ("d", "d", "a", "b", "x", "v", "z", "y", "m", "1", "j", "k", "l", "o", "0", "0", "i", "i", "Shift+M", "Shift+L",
             "Control+Shift+Minus")  # what they do to a notebook, they must not do here
 RUNS = ("Shift+Enter", "Control+Enter", "Alt+Enter")
+
+
+@pytest.mark.parametrize("front", FRONTS)
+def test_the_notebooks_keys_do_nothing_in_the_chat(told, front):
+    nb = told(f"quiet_{front}", spoken("One."), more=("'the second cell'", "'the third cell'"), front=front)
+    page = nb.page
+    send(page, "Count to one.")
+    answered(page, "One.")
+    before = page.evaluate(NOTEBOOK)
+    for place in (".jv-box", ".jv-msg.jv-assistant", ".jv-msg .jv-fix", ".jv-title", ".jv-handle"):
+        page.evaluate("selector => document.querySelector(selector).focus()", place)
+        for key in (*COMMANDS, "Escape"):
+            page.keyboard.press(key)
+        assert page.evaluate(NOTEBOOK) == before, place
 
 
 def test_with_the_keyboard_alone(told, project):
