@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Event', 'ToolRun', 'call_text', 'Answer', 'Started', 'Writing', 'ToolProposed', 'ApprovalNeeded', 'Approval',
-           'ToolStarted', 'ToolOutput', 'ToolFinished', 'Warned', 'Finished', 'Failed', 'Cancelled', 'TextDelta']
+           'ToolStarted', 'ToolOutput', 'ToolFinished', 'Compacted', 'Warned', 'Finished', 'Failed', 'Cancelled',
+           'TextDelta']
 
 # %% ../nbs/30a_events.ipynb #2cede72a
 from dataclasses import dataclass
@@ -146,6 +147,14 @@ class ToolFinished:
     "A call has its result."
     run: ToolRun
 
+# %% ../nbs/30a_events.ipynb #ba1a546b
+@dataclass(frozen=True)
+class Compacted:
+    "Earlier turns are told in short from here on; the long version is one step up in the tree."
+    message_id: str  # that holds the short version
+    messages: int  # that it stands for
+    text: str
+
 # %% ../nbs/30a_events.ipynb #1e699ebd
 @dataclass(frozen=True)
 class Warned:
@@ -173,5 +182,5 @@ class Cancelled:
 
 # %% ../nbs/30a_events.ipynb #600bf41b
 _all_ = ["TextDelta"]
-Event = (Started | Writing | TextDelta | ToolProposed | ApprovalNeeded | ToolStarted | ToolOutput
+Event = (Started | Compacted | Writing | TextDelta | ToolProposed | ApprovalNeeded | ToolStarted | ToolOutput
          | ToolFinished | Warned | Finished | Failed | Cancelled)

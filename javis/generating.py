@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .client import ChatClient, Sampling
+from .compaction import is_compaction
 from .config import Settings
 from .context import Manifest, build_messages, estimate_tokens, prompt_name, system_prompt
 from .events import Approval, ApprovalNeeded, ToolRun, Warned, Writing
@@ -24,6 +25,7 @@ from .limits import check_money
 from .local import lora_scales
 from .prompts import Prompts
 from .records import Message
+from .slots import Slot
 from .store import Store
 from .stream import (
     EndpointUnreachable, RateLimited, ServerError, StreamBroken, StreamStalled, TextDelta)
@@ -87,8 +89,16 @@ class _Prompting(_Setup):
         return system_prompt(self.settings, self.prompts, self.toolbox, self.endpoint)
 
 # %% ../nbs/31b_generating.ipynb #8c8b2cf1
+_HISTORY = {True: 8, False: 10_000}  # earlier messages, for small models and others
+
+
 class _Sending(_Prompting):
     "The context of a request."
+
+    @property
+    def is_small(self) -> bool:
+        "Whether the model is an embedded one, which reads a short conversation best."
+        return self.endpoint.kind == "local"
 
     @property
     def _has_tools(self) -> bool:
@@ -101,13 +111,16 @@ class _Sending(_Prompting):
         offered = self.endpoint.native_tools and self._has_tools
         return self.toolbox.schemas() if offered else []
 
-    def _context(self, path: list[Message], request: Any) -> tuple[list[dict[str, Any]], Manifest]:
+    def _context(self, path: list[Message], request: Any, slots: tuple[Slot, ...] = ()
+                 ) -> tuple[list[dict[str, Any]], Manifest]:
         "What is sent with a request, leaving room for the answer; raises `ContextTooLong`."
+        most = self.settings.conversation.max_history
         tools = json.dumps(self._schemas, ensure_ascii=False) if self._schemas else ""
         room = self.endpoint.context_length - self.settings.generation.max_tokens
         return build_messages(
             self.system, path, request, budget_tokens=room - estimate_tokens(tools),
-            max_history=self.settings.conversation.max_history, native=self.endpoint.native_tools)
+            max_history=most if most is not None else _HISTORY[self.is_small], native=self.endpoint.native_tools,
+            slots=slots)
 
 # %% ../nbs/31b_generating.ipynb #d07109b7
 @dataclass
@@ -120,6 +133,7 @@ class Turn:
     drafts: list[Draft] = field(default_factory=list)  # the answers of the model
     runs: list[ToolRun] = field(default_factory=list)  # the tool calls in them
     strangers: dict[str, None] = field(default_factory=dict)  # whose text it holds, in order
+    slots: tuple[Slot, ...] = ()  # what goes along beside the conversation
 
 # %% ../nbs/31b_generating.ipynb #d08cea8b
 def _title(text: str) -> str:
@@ -142,7 +156,8 @@ class _Recording(_Sending):
         if self.thread_id is None:
             self.thread_id = await asyncio.to_thread(self.store.new_thread, _title(text))
         turn.thread_id, above = self.thread_id, path[-1].id if path else None
-        prompts = [message.content for message in path if message.role == "system"]
+        prompts = [message.content for message in path
+                   if message.role == "system" and not is_compaction(message)]
         if prompts[-1:] != [self.system]:
             name = prompt_name(self.settings, self.prompts, self.toolbox, self.endpoint)
             meta = {"prompt": name, "sha256": self.prompts.hash(name)}
@@ -248,7 +263,7 @@ class Generating(_Attempting):
         "What is sent to go on from a message of the turn."
         path = await asyncio.to_thread(self.store.path, above)
         begin = [message.id for message in path].index(turn.request_id)
-        return self._context(path[:begin], path[begin:])
+        return self._context(path[:begin], path[begin:], turn.slots)
 
     def _turn_to_fallback(self) -> bool:
         "Let the fallback answer; False if there is none that has not been tried."

@@ -30,7 +30,7 @@ class Section(BaseModel):
     def _tidy(cls, value, info):
         "Strip texts, let an empty one empty an optional key, and refuse true and false as numbers."
         annotation = cls.model_fields[info.field_name].annotation
-        if isinstance(value, bool) and annotation is not bool:
+        if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
             raise ValueError
         value = value.strip() if isinstance(value, str) else value
         return None if value == "" and NoneType in get_args(annotation) else value
@@ -75,7 +75,9 @@ class Generation(Section):
 class Conversation(Section):
     "What goes to the model with a request."
     prompt: str = Field("assistant", min_length=1, description="the name of a prompt")
-    max_history: int = Field(8, ge=0, description="a whole number of earlier messages from 0")
+    max_history: int | None = Field(
+        None, ge=0, description="a whole number of earlier messages from 0, or null")
+    compact: bool | None = Field(None, description="true, false or null")
 
 # %% ../nbs/00_settings.ipynb #1a8efe87
 _TOOLS = ("read_file list_dir search_text write_file run_shell web_search fetch_url find_process "
