@@ -9,11 +9,11 @@ __all__ = ['check_word', 'known', 'StorePart', 'Threads', 'insert_message', 'Mes
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from sqlalchemy import Select, func, literal, select
+from sqlalchemy import Select, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from .database import Database, StoreError, UnknownRecord
-from .records import UPGRADES, Ended, Message, Record, Role, Thread
+from .records import UPGRADES, Ended, Message, Record, Role, Thread, words_query
 
 # %% ../nbs/01_conversations.ipynb #6bc4696b
 def check_word(what: str, value: str, words: Any) -> None:
@@ -93,6 +93,24 @@ def insert_message(session: Session, message: Message) -> None:
     session.add(message)
 
 # %% ../nbs/01_conversations.ipynb #426937eb
+def _with_words(session: Session, query: str, limit: int) -> list[str] | None:
+    "The latest messages with all these words, one of each conversation; None if a word is nowhere."
+    if session.get_bind().dialect.name != "sqlite" or not (match := words_query(query)):
+        return None
+    one = text("SELECT 1 FROM messages_search_words WHERE messages_search_words MATCH :match LIMIT 1")
+    if not all(session.scalar(one, {"match": word}) for word in match.split()):
+        return None
+    rows = session.execute(text(
+        "SELECT r.id, m.thread_id FROM messages_search_words w "
+        "JOIN messages_search_rows r ON r.number = w.rowid JOIN messages m ON m.id = r.id "
+        "WHERE messages_search_words MATCH :match ORDER BY w.rowid DESC LIMIT :most"),
+        {"match": match, "most": 20 * limit})
+    latest: dict[str, str] = {}
+    for id, thread in rows:
+        latest.setdefault(thread, id)
+    return list(latest.values())[:limit]
+
+# %% ../nbs/01_conversations.ipynb #7922701d
 class Messages(StorePart):
     "Messages: add one, get it back, find it by its words."
     def add_message(
@@ -119,14 +137,16 @@ class Messages(StorePart):
 
     def search(
         self,
-        query: str,  # words that a message contains, as they stand; case does not matter
+        query: str,  # words, or how they begin; case does not matter
         limit: int = 20,
     ) -> list[Message]:  # at most one of each conversation
         "What was said about something, the latest first."
-        said = Message.content.icontains(query, autoescape=True)
-        latest = (select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
-                  .group_by(Message.thread_id))
-        return self._all(select(Message).where(Message.id.in_(latest))
+        found = self.read(lambda session: _with_words(session, query, limit))
+        if found is None:  # within words, such as `graph` in `photographs`
+            said = Message.content.icontains(query, autoescape=True)
+            newest = select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
+            found = newest.group_by(Message.thread_id)
+        return self._all(select(Message).where(Message.id.in_(found))
                          .order_by(Message.id.desc()).limit(limit))
 
 # %% ../nbs/01_conversations.ipynb #eaad15bc
