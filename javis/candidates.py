@@ -9,7 +9,7 @@ __all__ = ['Decision', 'Candidate', 'canonical_json', 'make_candidates', 'check_
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -73,7 +73,7 @@ def _candidate(
         status="needs_correction" if target is None else "candidate", **more)
 
 # %% ../nbs/40b_candidates.ipynb #0d13707b
-_SOURCE_FLAGS = ("follow-up", "unfinished", "after tool")
+_SOURCE_FLAGS = ("follow-up", "unfinished", "after tool", "strangers")
 
 
 def _row(store: Store, message_id: str, found: Verdict) -> Candidate | None:
@@ -82,12 +82,16 @@ def _row(store: Store, message_id: str, found: Verdict) -> Candidate | None:
     asked = [i for i, message in enumerate(above) if message.role == "user"]
     if not asked or (found.corrected is None and found.good is None):
         return None
+    if any(message.meta.get("forgotten") for message in (above[asked[-1]], answer)):
+        return None
     between = [message for message in above[asked[-1] + 1:] if message.role == "assistant"]
     first = between[0] if between and found.corrected is None else answer
     original = answer_text(store, first)
     target = found.corrected or (original if found.good else None)
+    before = above[:above.index(first)] if first in above else above
     flags = {"follow-up": len(asked) > 1,
              "unfinished": found.corrected is None and answer.status != "complete",
+             "strangers": any(message.meta.get("strangers") for message in before),
              "after tool": bool(between) and found.corrected and "<tool_call>" not in target}
     return _candidate(above[asked[-1]].content, target, original,
                       message_ids=[answer.id], thread_id=answer.thread_id,
@@ -134,6 +138,8 @@ def _problems(
         ("secret", [*map(redact, texts)] != texts, "something looks like a key or a password"),
         ("invalid call", call, f"the tool call will not do: {call}"),
         ("unfinished", "unfinished" in row.flags, "the approved answer was cut off"),
+        ("strangers", "strangers" in row.flags,
+         "a text of strangers came before it: read it, then accept it yourself"),
         ("after tool", "after tool" in row.flags,
          "the corrected words follow a tool's result, which a row cannot hold"),
     ]
@@ -169,6 +175,7 @@ def check_candidates(
 def renew_candidates(
     before: list[Candidate],  # the rows so far
     made: dict[str, Candidate],  # what the store makes now
+    forgotten: Container[str] = (),  # messages whose rows are to go
 ) -> list[Candidate]:
     "The rows as they should be, given those in the file and those that the store makes now."
     def renew(old: Candidate) -> Candidate:
@@ -183,4 +190,5 @@ def renew_candidates(
         revived = replace(old, status=new.status, actor="", reason=None)
         return revived if old.status == "superseded" else old
     known = {row.id for row in before}
-    return [*map(renew, before), *(row for row in made.values() if row.id not in known)]
+    left = [row for row in before if row.id in made or not any(id in forgotten for id in row.message_ids)]
+    return [*map(renew, left), *(row for row in made.values() if row.id not in known)]
