@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from .basics import sha256
 from .candidate_file import CandidateFile, CurationError, CurationLocked
-from .candidates import Candidate, check_candidates, make_candidates, renew_candidates
-from .memory import forgotten_messages
+from .candidates import (
+    Candidate, check_candidates, forgotten_answers, make_candidates, renew_candidates)
 from .heldout import HeldOut, compare_heldout, mark_near, requests_by_id
 from .similarity import Embed, group, installed_embedder, near_pairs, normalise
 from .store import Store
@@ -37,7 +37,7 @@ class Collecting(CandidateFile):
     ) -> int:  # how many rows are new
         "Make rows from all answers with feedback, and check them."
         made, known = make_candidates(store), set()
-        gone = forgotten_messages(store)
+        gone = forgotten_answers(store)
 
         def work(before: list[Candidate]) -> list[Candidate]:
             known.update(row.id for row in before)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Kind', 'Trust', 'Embed', 'FORGOTTEN', 'MemoryRefused', 'topic_of', 'Memories', 'Recalled', 'recall', 'Forgetting',
-           'to_forget', 'forget', 'forgotten_messages']
+           'to_forget', 'forget']
 
 # %% ../nbs/24_memory.ipynb #e6008f19
 import math
@@ -289,9 +289,3 @@ def forget(memories: Memories, what: Forgetting) -> int:
         session.execute(delete(Memory).where(Memory.id.in_(ids)))
         return len(ids) + len(what.messages)
     return memories.store.write(work)
-
-# %% ../nbs/24_memory.ipynb #5cd6034a
-def forgotten_messages(store: Store) -> set[str]:
-    "The messages of which something was forgotten."
-    gone = Message.meta["forgotten"].as_boolean()
-    return set(store.read(lambda session: list(session.scalars(select(Message.id).where(gone)))))
