@@ -170,6 +170,14 @@ class CandidateFile:
                                  [name, time.time(), canonical_json(content)])
         return changed
 
+    def remove(self, message_ids: Iterable[str]) -> None:
+        "Take away all rows that were made of some answers, and what was decided about them."
+        chosen = "SELECT id FROM candidates WHERE list_has_any(message_ids, ?)"
+        with _opened(self.path, self.wait_s) as database:
+            ids = [id for id, in database.execute(chosen, [list(message_ids)]).fetchall()]
+            for table in ("decisions", "candidates"):
+                database.execute(f"DELETE FROM {table} WHERE list_contains(?, id)", [ids])
+
     def last_note(self, name: str) -> Any:
         "The note that was kept last under a name; None if there is none."
         found = self.query("SELECT content FROM notes WHERE name = ? ORDER BY created", [name])

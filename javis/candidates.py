@@ -10,7 +10,7 @@ __all__ = ['Decision', 'Candidate', 'canonical_json', 'forgotten_answers', 'make
 import json
 import re
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -192,7 +192,6 @@ def check_candidates(
 def renew_candidates(
     before: list[Candidate],  # the rows so far
     made: dict[str, Candidate],  # what the store makes now
-    forgotten: Container[str] = (),  # answers whose rows are to go
 ) -> list[Candidate]:
     "The rows as they should be, given those in the file and those that the store makes now."
     def renew(old: Candidate) -> Candidate:
@@ -207,5 +206,4 @@ def renew_candidates(
         revived = replace(old, status=new.status, actor="", reason=None)
         return revived if old.status == "superseded" else old
     known = {row.id for row in before}
-    left = [row for row in before if row.id in made or not any(id in forgotten for id in row.message_ids)]
-    return [*map(renew, left), *(row for row in made.values() if row.id not in known)]
+    return [*map(renew, before), *(row for row in made.values() if row.id not in known)]

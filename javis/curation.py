@@ -37,11 +37,12 @@ class Collecting(CandidateFile):
     ) -> int:  # how many rows are new
         "Make rows from all answers with feedback, and check them."
         made, known = make_candidates(store), set()
-        gone = forgotten_answers(store)
+        if gone := forgotten_answers(store):
+            self.remove(gone)
 
         def work(before: list[Candidate]) -> list[Candidate]:
             known.update(row.id for row in before)
-            return check_candidates(renew_candidates(before, made, gone), toolbox, max_chars)
+            return check_candidates(renew_candidates(before, made), toolbox, max_chars)
         self.change(work)
         return len(made.keys() - known)
 
