@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 from .events import (
     Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned)
 from .generating import Generating, Turn
-from .tools.base import Tool, ToolError, ToolSyntaxError
+from .tools.base import Tool, ToolError, ToolSyntaxError, clip
 from .tools.grants import call_key, kind_of
 from .tools.policy import Decision, Policy, place_of
+from .tools.recall import shortened
 from .turn import Draft, Stopped, Wish, wishes_of
 
 _log = logging.getLogger("javis.session")
@@ -104,7 +105,7 @@ class _Running(_Permitting):
         "What a tool returns, as text; raises `Stopped`."
         tell = lambda text: turn.control.emit(ToolOutput(id, text))
         call = asyncio.ensure_future(asyncio.to_thread(
-            self.toolbox.call, name, arguments, approved=approved, cancelled=turn.control.stopped,
+            self.toolbox.run, name, arguments, approved=approved, cancelled=turn.control.stopped,
             output=tell))
         try:
             return await turn.control.interruptible(asyncio.shield(call))
@@ -134,10 +135,16 @@ class _Judging(_Running):
         status = "error" if result.startswith("error:") else "ok"
         if stranger := stranger_of(tool, checked, self.policy):
             turn.strangers[stranger] = None
-        if checked == arguments:
-            return ToolRun(id, wish.name, wish.arguments, status, result, ms)
-        result = f"{result}\n[the user changed the arguments: {json.dumps(checked)}]"
-        return ToolRun(id, wish.name, checked, status, result, ms)
+        told = self._told(result, id)
+        if checked != arguments:
+            told = f"{told}\n[the user changed the arguments: {json.dumps(checked)}]"
+        shown = wish.arguments if checked == arguments else checked
+        return ToolRun(id, wish.name, shown, status, told, ms, result if told != result else None)
+
+    def _told(self, result: str, id: str) -> str:
+        "A result as the model gets it."
+        limit = self.toolbox.max_output_chars
+        return shortened(result, id, limit) if self.can_recall else clip(result, limit)
 
 # %% ../nbs/31c_calling.ipynb #df4dca20
 class _Reading(_Judging):
@@ -179,7 +186,8 @@ class _Keeping(_Reading):
         except Exception as error:  # a call never stays without a result
             run = ToolRun(id, wish.name, wish.arguments, "error", f"error: {error}")
             _log.error("%s: %s", wish.name, error, exc_info=error)
-        await asyncio.to_thread(self.store.finish_tool_call, id, run.result, run.status, run.ms)
+        await asyncio.to_thread(self.store.finish_tool_call, id, run.whole or run.result, run.status,
+                                run.ms)
         turn.control.emit(ToolFinished(run))
         return run
 

@@ -8,7 +8,7 @@ __all__ = ['Event', 'ToolRun', 'call_text', 'Answer', 'Started', 'Writing', 'Too
            'TextDelta']
 
 # %% ../nbs/30a_events.ipynb #2cede72a
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .context import Manifest
@@ -25,6 +25,7 @@ class ToolRun:
     status: str  # ok, error, denied or cancelled
     result: str  # what the model is told
     ms: float | None = None  # how long it took, milliseconds
+    whole: str | None = field(default=None, repr=False)  # all of it, where it was shortened
 
     def __repr__(self) -> str:
         return f"{call_text(self.name, self.arguments)}: {self.status}"

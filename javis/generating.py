@@ -32,6 +32,7 @@ from .stream import (
 from .tools.base import Toolbox
 from .tools.grants import Grants
 from .tools.policy import Policy
+from .tools.recall import recall_tool
 from .turn import Control, Draft, Model, Stopped, connect
 
 # %% ../nbs/31b_generating.ipynb #7f0d25c5
@@ -55,8 +56,11 @@ class _Setup:
         client: ChatClient | None = None,  # stands in for the endpoint
     ):
         "Raises `ConfigError` for an unknown endpoint, `AdapterError` for an unknown adapter."
-        self.settings, self.store, self.toolbox, self.policy = settings, store, toolbox, policy
+        self.settings, self.store, self.policy = settings, store, policy
         self.endpoint_name, self.endpoint = endpoint or settings.model, settings.endpoint(endpoint)
+        self.can_recall = not self.is_small and bool(toolbox.names)
+        more = [recall_tool(store, lambda: self.thread_id)] if self.can_recall else []
+        self.toolbox = Toolbox([*toolbox, *more], max_output_chars=toolbox.max_output_chars)
         self.adapter, self.adapters = adapter, dict(adapters or {})
         self.approve, self.follow_up = approve, follow_up
         self.grants = Grants(store, policy)
@@ -67,6 +71,11 @@ class _Setup:
             lora_scales(self.adapters, adapter)  # complains now rather than later
         store.recover()
         self.open_thread(thread_id)
+
+    @property
+    def is_small(self) -> bool:
+        "Whether the model is an embedded one, which reads a short conversation best."
+        return self.endpoint.kind == "local"
 
     def open_thread(self, thread_id: str | None = None) -> None:
         "Go on with a conversation, or begin a new one with the next request."
@@ -94,11 +103,6 @@ _HISTORY = {True: 8, False: 10_000}  # earlier messages, for small models and ot
 
 class _Sending(_Prompting):
     "The context of a request."
-
-    @property
-    def is_small(self) -> bool:
-        "Whether the model is an embedded one, which reads a short conversation best."
-        return self.endpoint.kind == "local"
 
     @property
     def _has_tools(self) -> bool:

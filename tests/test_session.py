@@ -181,7 +181,7 @@ def test_a_tool_round_with_native_calls(session_at, store):
         answer = session.ask("What colour?")
         session.ask("Thanks.")
     first, second, third = [request.json for request in server.requests]
-    assert [one["function"]["name"] for one in first["tools"]] == ["look", "change", "linger"]
+    assert [one["function"]["name"] for one in first["tools"]] == ["look", "change", "linger", "recall_result"]
     assert "tool_choice" not in first and "tool_choice" not in second  # it may look again
     assert second["messages"][-2]["tool_calls"][0]["id"] == second["messages"][-1]["tool_call_id"] == "c9"
     assert [one["role"] for one in third["messages"]] == ["system", "user", "assistant", "tool", "assistant", "user"]
@@ -243,6 +243,25 @@ def test_rounds_end(session_at, store, rounds, ran):
     assert kinds(events)[-2:] == ["Warned", "Finished"]
     assert len(events[-1].answer.tool_calls) == ran and len(server.requests) == ran + 1
     assert server.requests[-1].json["tool_choice"] == "none"
+
+
+def test_all_of_a_long_result_can_be_read_on(session_at, store):
+    @tool()
+    def much(at: str) -> str:
+        "Say much."
+        return "".join(f"line {n}\n" for n in range(3000))
+    with ScriptedServer(says(render_tool_call("much", {"at": "a"})), says("Much.")) as server:
+        session = session_at(server.url, tools=(much,), context_length=8192)
+        events = list(session.stream("Look!"))
+        run = events[-1].answer.tool_calls[0]
+        id = store.tool_calls(events[-1].answer.steps[0])[0].id[-6:]
+        assert len(run.result) < 4200 and f'recall_result(id="{id}"' in run.result
+        rest = session.toolbox.call("recall_result", {"id": id, "start": 20_000})
+        assert "line 22" in rest and "of 28890" in rest
+    with ScriptedServer(says("Hm.")) as server:
+        other = session_at(server.url)
+        other.ask("Hello.")
+        assert "no result" in other.toolbox.call("recall_result", {"id": id})
 
 
 def test_a_bound_of_money_ends_a_turn_before_it_spends(session_at, store):

@@ -338,10 +338,23 @@ class Toolbox(_Described):
         output: Callable[[str], None] = lambda text: None,  # hears whole lines while it runs
     ) -> str:
         "Run a tool. Its text comes back masked, printable and clipped; a failure as `error: ...`."
+        return clip(self.run(name, arguments, approved=approved, cancelled=cancelled, output=output),
+                    self.max_output_chars)
+
+    def run(
+        self,
+        name: str,
+        arguments: dict[str, Any] | str,
+        *,
+        approved: bool = False,
+        cancelled: threading.Event | None = None,
+        output: Callable[[str], None] = lambda text: None,
+    ) -> str:
+        "As `call`, with all of the text up to a million characters."
         heard = lambda text: output(printable(redact(text)))
         with running(Call(approved, cancelled or threading.Event(), heard)):
             text = _outcome(self.__getitem__, name, arguments)
-        return clip(_presentable(text), self.max_output_chars)
+        return _presentable(text)
 
     def preview(self, name: str, arguments: dict[str, Any]) -> str:
         "What a call with checked arguments would do, masked and printable; empty if unknown."
