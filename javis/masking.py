@@ -302,8 +302,8 @@ class MaskStream:
         starts = [_begun(held, form, end) for form in self._masker.spaced]
         block = held.rfind("-----BEGIN", 0, end)
         whole = _ENDED.match(held, block) if block >= 0 else None
-        is_open = block >= 0 and "-----END" not in held[block:] and _GROWING.match(held, block)
-        if is_open or whole and whole.end() > end:
+        is_over = whole and "-----END" in whole[0] and whole.end() <= end
+        if block >= 0 and not is_over and (_GROWING.match(held, block) or whole and whole.end() > end):
             starts.append(block)
         return _plain_end(held, min([end, *starts, *([found.start() + 1] if found else [])]))
 
