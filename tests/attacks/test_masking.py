@@ -60,7 +60,7 @@ def test_the_log_and_its_tracebacks(tmp_path):
 
 def test_an_error_on_the_terminal(tmp_path):
     (tmp_path / "configs").mkdir()
-    config = f"model: gpu\nendpoints: {{gpu: {{kind: openai, model: m, url: 'http://ali:{KEY}@127.0.0.1:9/v1', api_key: '${{GPU_API_KEY}}'}}}}"
+    config = f"model: gpu\nendpoints: {{gpu: {{kind: openai, model: m, url: 'http://127.0.0.1:9/{KEY}/v1', api_key: '${{GPU_API_KEY}}'}}}}"
     (tmp_path / "configs/config.yaml").write_text(config)
     (tmp_path / ".env").write_text(f"GPU_API_KEY={KEY}\n")
     done = subprocess.run([sys.executable, "-c", "import sys; from javis.cli import main; sys.exit(main())", "ask", "hi"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
