@@ -242,8 +242,8 @@ class Masker:
         if isinstance(value, str):
             return self.mask(value)
         if isinstance(value, Mapping):
-            return {self.mask_all(key): MASK if _is_secret_item(key, inner) else self.mask_all(inner)
-                for key, inner in value.items()}
+            return {self.mask_all(key): MASK if _is_secret_item(key, inner)
+                    else self.mask_all(inner) for key, inner in value.items()}
         return [*map(self.mask_all, value)] if isinstance(value, (list, tuple)) else value
 
     def stream(self) -> "MaskStream":
@@ -303,7 +303,8 @@ class MaskStream:
         block = held.rfind("-----BEGIN", 0, end)
         whole = _ENDED.match(held, block) if block >= 0 else None
         is_over = whole and "-----END" in whole[0] and whole.end() <= end
-        if block >= 0 and not is_over and (_GROWING.match(held, block) or whole and whole.end() > end):
+        is_open = block >= 0 and (_GROWING.match(held, block) or whole and whole.end() > end)
+        if is_open and not is_over:
             starts.append(block)
         return _plain_end(held, min([end, *starts, *([found.start() + 1] if found else [])]))
 

@@ -36,8 +36,8 @@ _SETTINGS = {
     "maintenance.auto": "false", "gc.auto": "0", "color.ui": "false", "column.ui": "never",
     "i18n.logOutputEncoding": "UTF-8", "advice.statusHints": "false",
 }
-_PROGRAMS = re.compile(r"((?:filter|diff|merge)\..+)\.(clean|smudge|process|required|command|textconv|driver)",
-                       re.DOTALL | re.IGNORECASE)
+_PROGRAMS = re.compile(r"(?:filter|diff|merge)\..+\.(clean|smudge|process|required|command|textconv|"
+                       r"driver)", re.DOTALL | re.IGNORECASE)
 
 # %% ../../nbs/15_git.ipynb #ccc731d9
 def git_environment(settings: Mapping[str, str]) -> dict[str, str]:
@@ -66,8 +66,9 @@ def _output(words: list[str], folder: Path, environment: dict[str, str], timeout
     except OSError:
         raise ToolError("git is not installed here") from None
     said, errors = [], []
-    threads = [threading.Thread(target=lambda: said.append(process.stdout.read(_MOST_OUTPUT)), daemon=True),
-               threading.Thread(target=lambda: errors.append(process.stderr.read(4000)), daemon=True)]
+    read = lambda pipe, size, into: into.append(pipe.read(size))
+    threads = [threading.Thread(target=read, args=given, daemon=True) for given in (
+        (process.stdout, _MOST_OUTPUT, said), (process.stderr, 4000, errors))]
     for thread in threads:
         thread.start()
     deadline, stop = time.monotonic() + timeout_s, current_call().cancelled
@@ -79,7 +80,8 @@ def _output(words: list[str], folder: Path, environment: dict[str, str], timeout
     code = process.wait(5)
     threads[1].join(1)
     if not ended:
-        raise ToolError("git was stopped" if stop.is_set() else f"git took longer than {timeout_s:g} s")
+        raise ToolError("git was stopped" if stop.is_set() else
+                        f"git took longer than {timeout_s:g} s")
     if code > 0:
         why = (errors or [b""])[0].decode("utf-8", "replace").strip().splitlines()
         raise ToolError(f"git says: {why[0].removeprefix('fatal: ') if why else code}")
@@ -94,7 +96,7 @@ def _safe_environment(folder: Path, timeout_s: float) -> dict[str, str]:
     if not real.is_relative_to(os.path.realpath(top or _NOTHING)):
         raise ToolError("the repository has its files elsewhere, so git is not asked")
     names = _output(["config", "--list", "--name-only", "-z"], folder, environment, timeout_s)
-    own = {found[0]: "false" if found[2].lower() == "required" else ""
+    own = {found[0]: "false" if found[1].lower() == "required" else ""
            for name in names.split("\0") if (found := _PROGRAMS.fullmatch(name))}
     return git_environment(_SETTINGS | own)
 
@@ -118,8 +120,10 @@ class GitState:
     def __str__(self) -> str:
         head = f"branch {self.branch}"
         if self.upstream:
-            counts = [f"{self.ahead} ahead"] * bool(self.ahead) + [f"{self.behind} behind"] * bool(self.behind)
-            head += f", {' and '.join(counts) or 'level with'} {'of ' * bool(counts)}{self.upstream}"
+            counts = [f"{count} {word}" for count, word in (
+                (self.ahead, "ahead"), (self.behind, "behind")) if count]
+            stands = f"{' and '.join(counts)} of" if counts else "level with"
+            head += f", {stands} {self.upstream}"
         groups = {"in conflict": self.conflicts, "to be committed": self.staged,
                   "changed": self.changed, "not tracked": self.untracked}
         lines = [line for name, files in groups.items() if files

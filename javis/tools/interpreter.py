@@ -49,11 +49,13 @@ _MOST_FRAMES, _MOST_CHARS = 4, 20_000
 def short_traceback(error: BaseException) -> str:
     "The traceback without the frames that ran the code, and with the last few of a long one."
     found = traceback.TracebackException.from_exception(error, capture_locals=False)
-    frames = [frame for frame in found.stack if frame.filename != short_traceback.__code__.co_filename]
+    ours = short_traceback.__code__.co_filename
+    frames = [frame for frame in found.stack if frame.filename != ours]
     own = [frame for frame in frames if frame.filename.startswith("<python")]
     last = [] if isinstance(error, SyntaxError) else frames[-1:]
     kept = own[:_MOST_FRAMES] + [frame for frame in last if frame not in own[:_MOST_FRAMES]]
-    lines = [f'  {frame.filename.strip("<>")}, line {frame.lineno}: {frame.line}\n' for frame in kept]
+    lines = [f'  {frame.filename.strip("<>")}, line {frame.lineno}: {frame.line}\n'
+             for frame in kept]
     return ("".join(lines) + "".join(found.format_exception_only())).rstrip()[:_MOST_CHARS]
 
 # %% ../../nbs/15_interpreter.ipynb #a708a4ee
@@ -100,8 +102,8 @@ def _streams() -> tuple[Any, Any]:
     os.dup2(nothing, 0)
     os.dup2(2, 1)
     sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    lines = dict(mode="w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    sys.stdout, sys.stderr = open(1, **lines), open(2, **lines)
     return heard, said
 
 # %% ../../nbs/15_interpreter.ipynb #5d6a43e1
@@ -133,7 +135,8 @@ def end_tree(pid: int, mark: str = "") -> None:
             found = psutil.Process(pid).children(recursive=True)
         except psutil.Error:
             found = []
-        return found + ([one for one in psutil.process_iter() if _carries(one, mark)] if mark else [])
+        marked = psutil.process_iter() if mark else ()
+        return found + [one for one in marked if _carries(one, mark)]
 
     kill, own = getattr(signal, "SIGKILL", signal.SIGTERM), os.getpid()
     if pid != own and hasattr(signal, "SIGSTOP") and psutil.pid_exists(pid):

@@ -158,7 +158,8 @@ def _more_tools(
         interpreter = python_here(root.folder, variables=rules.shell_variables)
         return tool("exec", interpreter=interpreter, timeout_s=timeout_s)(run_python)
 
-    effects: dict[str, Effect] = {"read_clipboard": "exec", "write_clipboard": "write", "notify": "write"}
+    effects: dict[str, Effect] = {"read_clipboard": "exec", "write_clipboard": "write",
+                                  "notify": "write"}
     names = ["current_time", "list_ports", "show_environment", *effects]
     return {"run_python": python, **{name: partial(git, name) for name in ("git_status", "git_log")},
             **{name: partial(machine, name, effects.get(name, "read")) for name in names}}
@@ -194,7 +195,8 @@ class Family:
     is_default: bool  # whether its tools are enabled where the settings say nothing
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.about} ({', '.join(self.tools)})" + " [default]" * self.is_default
+        names = ", ".join(self.tools)
+        return f"{self.name}: {self.about} ({names})" + " [default]" * self.is_default
 
 # %% ../../nbs/15_tools_system.ipynb #bbc95016
 _FAMILIES = [

@@ -139,8 +139,9 @@ def _replaced(findings: Findings, kind: str, taken: str, show: bool) -> str:
 def _walked(found: re.Match, findings: Findings, show: bool) -> str:
     "What stands for one character: itself where its work is honest."
     kind = found.lastgroup
-    is_kept = kind == "honest" or kind == "directions" and _helps_reading(found.string, found.start())
-    return found[0] if is_kept else _replaced(findings, kind.replace("_", " "), found[0], show)
+    if kind == "honest" or kind == "directions" and _helps_reading(found.string, found.start()):
+        return found[0]
+    return _replaced(findings, kind.replace("_", " "), found[0], show)
 
 # %% ../../nbs/10b_text.ipynb #c520737d
 def plain(

@@ -163,8 +163,8 @@ def test_weights_and_biases(tmp_path, monkeypatch):
 
 
 @unwired("javis.basics.redact should be Masker.mask")
-@pytest.mark.parametrize("form", ["".join(f"%{byte:02X}" if byte == 45 else chr(byte) for byte in KEY.encode()), base64.b64encode(f"user:{KEY}".encode()).decode(),
-                                  "AKIAIOSFODNN7EXAMPLE", "ghp_16C7e42F292c6912E7710c838347Ae178B4a"])
+@pytest.mark.parametrize("form", [KEY.encode().hex(), base64.b64encode(f"user:{KEY}".encode()).decode(), "AKIAIOSFODNN7EXAMPLE",
+                                  "ghp_16C7e42F292c6912E7710c838347Ae178B4a"])
 def test_encoded_keys_and_tokens_in_what_a_tool_returns(form):
     @tool()
     def show() -> str:
