@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JavisError', 'ConfigError', 'did_you_mean', 'MissingExtra', 'need', 'new_id', 'sha256', 'atomic_write',
-           'register_secret', 'redact', 'read_yaml', 'environment', 'start_log']
+           'register_secret', 'redact', 'redact_all', 'redacting', 'read_yaml', 'environment', 'start_log']
 
 # %% ../nbs/00_basics.ipynb #f2a353c2
 import difflib
@@ -25,6 +25,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from .masking import Masker, MaskStream, secrets_of
 
 # %% ../nbs/00_basics.ipynb #d3c4837f
 class JavisError(Exception):
@@ -123,37 +125,31 @@ def atomic_write(
     return path
 
 # %% ../nbs/00_basics.ipynb #9af8b8ac
-_MASK = "****"
-_SHORTEST_SECRET = 6
-_secrets: set[str] = set()
-_secret_pattern: re.Pattern | None = None
-_KEY_SHAPES = [(re.compile(pattern, re.IGNORECASE), replacement) for pattern, replacement in [
-    (r"\b(?:sk-|hf_|rpa_)[\w-]{16,}", _MASK),
-    (r"\b(bearer\s+)[\w.~+/=-]{8,}", rf"\1{_MASK}"),
-    (r"(key[\"']?\s*[=:]\s*[\"']?)[0-9a-f]{40}\b", rf"\1{_MASK}"),  # Weights & Biases
-    (r"(://[^/\s:@]*:)[^/\s@]+@", rf"\1{_MASK}@"),  # user:password in an address
-]]
+_masker = Masker()
 
-# %% ../nbs/00_basics.ipynb #00dfb237
+
 def register_secret(
     value: Any,  # a text, something with `get_secret_value()` such as a `SecretStr`, or None
 ) -> None:
-    "Mask `value` wherever `redact` meets it from now on; fewer than 6 characters are ignored."
-    global _secret_pattern
+    "Mask `value` wherever `redact` meets it from now on; ordinary words and short texts are ignored."
     text = (value.get_secret_value() if hasattr(value, "get_secret_value") else value or "").strip()
-    if len(text) >= _SHORTEST_SECRET and text not in _secrets:
-        _secrets.add(text)
-        longest_first = sorted(_secrets, key=len, reverse=True)
-        _secret_pattern = re.compile("|".join(map(re.escape, longest_first)))
+    if text:
+        _masker.add(text)
 
-# %% ../nbs/00_basics.ipynb #045b0d9f
+# %% ../nbs/00_basics.ipynb #00dfb237
 def redact(text: str) -> str:
     "`text` with every registered secret, and whatever has the shape of a key, as ****."
-    if _secret_pattern:
-        text = _secret_pattern.sub(_MASK, text)
-    for pattern, replacement in _KEY_SHAPES:
-        text = pattern.sub(replacement, text)
-    return text
+    return _masker.mask(text)
+
+
+def redact_all(value: Any) -> Any:
+    "The same for all texts in a list or dictionary; a copy."
+    return _masker.mask_all(value)
+
+
+def redacting() -> MaskStream:
+    "A stream that masks what comes in pieces."
+    return _masker.stream()
 
 # %% ../nbs/00_basics.ipynb #9978c505
 def _refuse_twins(node: Any, prefix: str = "") -> None:
@@ -231,18 +227,14 @@ def _read_env_file(path: Path) -> dict[str, str]:
     return {binding.key: binding.value for binding in lines if binding.key and binding.value}
 
 # %% ../nbs/00_basics.ipynb #94aaeda1
-_SECRET_NAME = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD|PASSWD)$", re.IGNORECASE)
-
-# %% ../nbs/00_basics.ipynb #7e148630
 def environment(
     root: str | Path,  # the folder with `.env`
     env: Mapping[str, str] | None = None,  # stands in for `os.environ`
 ) -> dict[str, str]:  # all variables, the process's own before those of `.env`
     "The environment with `.env` below it; the value of a ..._KEY or ..._TOKEN is registered."
     merged = _read_env_file(Path(root) / ".env") | dict(os.environ if env is None else env)
-    for name, value in merged.items():
-        if _SECRET_NAME.search(name) and len(value) >= 8:
-            register_secret(value)
+    for value in secrets_of(merged):
+        register_secret(value)
     return merged
 
 # %% ../nbs/00_basics.ipynb #80d73353

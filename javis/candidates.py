@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from .config import redact, sha256
 from .feedback import Verdict, answer_text, canonical_answer, verdicts
+from .masking import MASK
 from .records import Message
 from .similarity import has_hangul
 from .store import Store
@@ -152,7 +153,8 @@ def _problems(
     found = [
         ("empty", not all(map(str.strip, texts)), "the request or the answer is empty"),
         ("too long", sum(map(len, texts)) > max_chars, f"longer than {max_chars} characters"),
-        ("secret", [*map(redact, texts)] != texts, "something looks like a key or a password"),
+        ("secret", [*map(redact, texts)] != texts or any(MASK in text for text in texts),
+         "something is, or looks like, a key or a password"),
         ("invalid call", call, f"the tool call will not do: {call}"),
         ("unfinished", "unfinished" in row.flags, "the approved answer was cut off"),
         ("strangers", "strangers" in row.flags,

@@ -19,6 +19,7 @@ from sqlalchemy import (
 from sqlalchemy.event import listen
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column, relationship
 
+from .basics import redact, redact_all
 from .config import new_id
 
 # %% ../nbs/00b_records.ipynb #2d423619
@@ -39,6 +40,23 @@ class _Text(TypeDecorator[str]):
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return value and value.encode("utf-8", "replace").decode().replace("\0", "?")
 
+# %% ../nbs/00b_records.ipynb #6b267c23
+class _Said(_Text):
+    "Text of which secrets are masked."
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return super().process_bind_param(value and redact(value), dialect)
+
+
+class _SaidJson(TypeDecorator[Any]):
+    "Anything that JSON can hold, of which secrets are masked."
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return redact_all(value)
+
 # %% ../nbs/00b_records.ipynb #6d3cf35e
 class Record(MappedAsDataclass, DeclarativeBase, kw_only=True):
     "The base of all tables."
@@ -52,7 +70,7 @@ class Thread(Record):
     "One conversation, with all its branches."
     __tablename__ = "threads"
     id: Mapped[str] = mapped_column(primary_key=True, default_factory=new_id)
-    title: Mapped[str] = mapped_column(default="")
+    title: Mapped[str] = mapped_column(_Said, default="")
     meta: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
     created: Mapped[float] = mapped_column(default_factory=time.time)
 
@@ -86,9 +104,9 @@ class Message(Record, repr=False):
     thread_id: Mapped[str] = mapped_column(ForeignKey("threads.id"))
     parent_id: Mapped[str | None] = mapped_column(default=None)
     role: Mapped[str]
-    content: Mapped[str] = mapped_column(default="")
+    content: Mapped[str] = mapped_column(_Said, default="")
     status: Mapped[str] = mapped_column(default="complete")
-    meta: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    meta: Mapped[dict[str, Any]] = mapped_column(_SaidJson, default_factory=dict)
     created: Mapped[float] = mapped_column(default_factory=time.time)
     updated: Mapped[float] = mapped_column(default_factory=time.time)
     generation: Mapped[Generation | None] = relationship(default=None, lazy="joined")
@@ -104,9 +122,9 @@ class ToolCall(Record):
     message_id: Mapped[str] = mapped_column(ForeignKey("messages.id"), index=True)
     call_id: Mapped[str | None] = mapped_column(default=None)
     name: Mapped[str]
-    arguments: Mapped[Any] = mapped_column(JSON)
+    arguments: Mapped[Any] = mapped_column(_SaidJson)
     status: Mapped[str] = mapped_column(default="running", index=True)
-    result: Mapped[str | None] = mapped_column(default=None)
+    result: Mapped[str | None] = mapped_column(_Said, default=None)
     ms: Mapped[float | None] = mapped_column(default=None)
     created: Mapped[float] = mapped_column(default_factory=time.time)
     owner: Mapped[dict[str, Any]] = mapped_column(default_factory=dict, repr=False)
@@ -119,8 +137,8 @@ class Feedback(Record):
     message_id: Mapped[str] = mapped_column(ForeignKey("messages.id"), index=True)
     kind: Mapped[str]
     value: Mapped[float | None] = mapped_column(default=None)
-    text: Mapped[str | None] = mapped_column(default=None)
-    payload: Mapped[dict[str, Any]] = mapped_column(default_factory=dict)
+    text: Mapped[str | None] = mapped_column(_Said, default=None)
+    payload: Mapped[dict[str, Any]] = mapped_column(_SaidJson, default_factory=dict)
     actor: Mapped[str] = mapped_column(default="user")
     created: Mapped[float] = mapped_column(default_factory=time.time, index=True)
 
@@ -150,7 +168,7 @@ class Memory(Record, repr=False):
     __tablename__ = "memories"
     __table_args__ = (Index(None, "status"), Index(None, "message_id"))
     id: Mapped[str] = mapped_column(primary_key=True, default_factory=new_id)
-    text: Mapped[str]
+    text: Mapped[str] = mapped_column(_Said)
     kind: Mapped[str] = mapped_column(default="fact")
     trust: Mapped[str] = mapped_column(default="user")
     status: Mapped[str] = mapped_column(default="active")

@@ -7,21 +7,23 @@ __all__ = ['tool_response', 'wire_messages']
 
 # %% ../nbs/29b_replay.ipynb #58ef5295
 import json
-import re
 from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
 from .records import Message
 from .tools.base import clip
+from .tools.text import cleaned
 
 # %% ../nbs/29b_replay.ipynb #fd9b8333
-_FRAME_MARKS = re.compile(r"<(?=\|\w+\|>|/?tool_response>)")
+def _tame(text: str) -> str:
+    "Text of a tool, in which no mark of a model's own frame is left whole."
+    return cleaned(text, marks=True)[0]
 
 # %% ../nbs/29b_replay.ipynb #7927dbc7
 def tool_response(result: str) -> str:
     "A tool's result as a message to a model without native tools (Hermes Function Calling format)."
-    return f"<tool_response>\n{_FRAME_MARKS.sub('< ', result)}\n</tool_response>"
+    return f"<tool_response>\n{_tame(result)}\n</tool_response>"
 
 # %% ../nbs/29b_replay.ipynb #449a8290
 def _call_id(message: Message) -> str:
@@ -31,7 +33,7 @@ def _call_id(message: Message) -> str:
 # %% ../nbs/29b_replay.ipynb #61679b2d
 def _native_result(message: Message, limit: int | None) -> dict[str, Any]:
     "A result as a message of the role `tool`."
-    content = _FRAME_MARKS.sub("< ", message.content)
+    content = _tame(message.content)
     return {"role": "tool", "tool_call_id": _call_id(message),
             "content": content if limit is None else clip(content, limit)}
 

@@ -174,6 +174,8 @@ def wishes_of(draft: Draft) -> list[Wish]:
             arguments = parse_object(call.arguments.strip() or "{}")
         except ToolSyntaxError:
             arguments = call.arguments
+        if call.id and any(one.call_id == call.id for one in found):
+            raise ToolSyntaxError(f"two calls have the id {call.id[:40]!r}")
         found.append(Wish(call.name, arguments, call.id or None))
     return found or [Wish(one.name, one.arguments) for one in parse_tool_calls(draft.text)]
 

@@ -15,13 +15,13 @@ from javis import basics
 from javis.basics import (ConfigError, JavisError, MissingExtra, atomic_write, did_you_mean,
                           environment, need, new_id, read_yaml, redact, register_secret, sha256,
                           start_log)
+from javis.masking import Masker
 
 
 @pytest.fixture(autouse=True)
 def forget(monkeypatch):
     "No secret, warning or log handler of one test reaches another."
-    monkeypatch.setattr(basics, "_secrets", set())
-    monkeypatch.setattr(basics, "_secret_pattern", None)
+    monkeypatch.setattr(basics, "_masker", Masker())
     monkeypatch.setattr(basics, "_warned", set())
     yield
     logger = logging.getLogger("javis")

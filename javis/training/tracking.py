@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from ..basics import redact_all
 from ..basics import JavisError, atomic_write, need
 from .runs import Run
 
@@ -38,7 +39,7 @@ def track(
                  settings=wandb.Settings(silent=True, console="off", x_disable_stats=True))
     try:
         os.environ.setdefault("WANDB_SILENT", "true")
-        config = run.job["recipe"] | {"dataset": run.job["dataset"]}
+        config = redact_all(run.job["recipe"] | {"dataset": run.job["dataset"]})
         with wandb.init(project=project, id=run.id, name=run.id, dir=run.folder, config=config,
                         resume="allow", **quiet) as tracked:
             for event in run.events():

@@ -32,8 +32,7 @@ pytestmark = pytest.mark.case(29)
 
 @pytest.fixture(autouse=True)
 def known(monkeypatch):
-    monkeypatch.setattr(basics, "_secrets", set())
-    monkeypatch.setattr(basics, "_secret_pattern", None)
+    monkeypatch.setattr(basics, "_masker", Masker())
     register_secret(KEY)
 
 
@@ -120,14 +119,13 @@ def test_a_row_of_a_training_set_is_rejected(tmp_path):
 unwired = lambda where: pytest.mark.xfail(strict=True, reason=f"not masked yet: {where}")
 
 
-@unwired("javis.answering._listen should pass deltas through Masker.stream()")
+@unwired("a stream of masks holds back the last word, which a stalled answer would hide")
 def test_the_words_of_a_model_on_their_way(tmp_path):
     with Store(tmp_path / "a.db") as store:
         _, events = conversation(tmp_path, store, f"Your key is {KEY}, keep it.")
     assert not holes("".join(event.text for event in events if isinstance(event, TextDelta)))
 
 
-@unwired("javis.store should mask what it writes: messages, answers, calls, results, feedback")
 def test_the_store(tmp_path):
     with Store(tmp_path / "a.db") as store:
         session, _ = conversation(tmp_path, store, f"Your key is {KEY}.", f"What is {URL}?")
@@ -136,7 +134,6 @@ def test_the_store(tmp_path):
     assert not holes("".join(file.read_bytes().decode("latin-1") for file in tmp_path.glob("a.db*")))
 
 
-@unwired("javis.widgets.exports.export_chat should mask the text that it makes")
 @pytest.mark.parametrize("kind", ["md", "jsonl", "ipynb"])
 def test_an_export(tmp_path, kind):
     with Store(tmp_path / "a.db") as store:
@@ -144,7 +141,6 @@ def test_an_export(tmp_path, kind):
         assert not holes(export_chat(session.messages(), kind)[0])
 
 
-@unwired("javis.training.tracking.track should give wandb.init a masked config")
 def test_weights_and_biases(tmp_path, monkeypatch):
     sent = {}
 
@@ -162,7 +158,6 @@ def test_weights_and_biases(tmp_path, monkeypatch):
     assert sent and not holes(json.dumps(sent["config"]))
 
 
-@unwired("javis.basics.redact should be Masker.mask")
 @pytest.mark.parametrize("form", [KEY.encode().hex(), base64.b64encode(f"user:{KEY}".encode()).decode(), "AKIAIOSFODNN7EXAMPLE",
                                   "ghp_16C7e42F292c6912E7710c838347Ae178B4a"])
 def test_encoded_keys_and_tokens_in_what_a_tool_returns(form):

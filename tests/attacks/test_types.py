@@ -162,7 +162,6 @@ def test_a_deep_dictionary_is_refused():
 
 
 @pytest.mark.case(64)
-@pytest.mark.xfail(strict=True, reason="check_arguments says everything that is wrong: javis.tools.base should say the first few")
 def test_a_complaint_is_short():
     many = json.dumps({f"k{i}": 1 for i in range(9000)})
     assert len(many) < 200_000
@@ -172,7 +171,6 @@ def test_a_complaint_is_short():
 
 
 @pytest.mark.case(64)
-@pytest.mark.xfail(strict=True, reason="only JSON texts are bounded: check_arguments should bound a dictionary alike")
 def test_a_dictionary_is_bounded_like_its_text():
     with pytest.raises(ToolError):
         checked(text="x" * 1_000_000)
@@ -262,7 +260,6 @@ def test_pieces_of_a_call_are_not_mixed():
 
 
 @pytest.mark.case(66)
-@pytest.mark.xfail(strict=True, reason="wishes_of takes two calls of one id: javis.turn should refuse the answer")
 def test_two_calls_of_one_id_are_a_protocol_error():
     draft = Draft("m", calls=[ToolCallDelta(0, "c1", "take", "{}"), ToolCallDelta(1, "c1", "take", '{"text": "other"}')])
     with pytest.raises(ToolError):
@@ -319,7 +316,6 @@ def test_any_exception_is_told(error):
 
 
 @pytest.mark.case(67)
-@pytest.mark.xfail(strict=True, reason="Toolbox lets these out: javis.tools.base should catch all but KeyboardInterrupt, and words that cannot be had")
 @pytest.mark.parametrize("error", [SystemExit(3), Broken(), GeneratorExit()])
 def test_an_exception_that_is_none_or_has_no_words_is_told(error):
     try:
