@@ -169,7 +169,7 @@ def test_a_follow_up_is_flagged_and_a_cut_answer_rejected(store, curation):
 # checks
 
 @pytest.mark.parametrize("request_, target, flag", [
-    ("use this key", "hf_abcdefghijklmnopqrst", "secret"),
+    ("use this key", "hf_QxYwPzRtKvLmNbHgJdFsTc", "secret"),
     ("key sk-0123456789abcdef0123", "no", "secret"),
     ("long", "word " * 1000, "too long"),
     ("x", '<tool_call>{"name": "open", "arguments": {}}</tool_call>', "invalid call"),
