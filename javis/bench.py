@@ -205,16 +205,20 @@ def _frame_figures(size: int, pairs: list[tuple[Any, Any]]) -> list[Figure]:
                       "Markdown display", [getattr(one, name) for one in peers])
                for name, title in (("middle", "median frame"), ("p95", "p95 of the frames"),
                                    ("longest", "longest frame"))]
-    return [*figures, Figure(f"all {what} shown", "s", [one.shown_s for one in ours])]
+    return [*figures, Figure(f"all {what} shown", "s", [one.shown_s for one in ours]),
+            Figure("longest frame when its transcript comes", "ms", [one.after for one in ours])]
 
 # %% ../nbs/86_bench.ipynb #5d368bed
-def _word_figures(ours: list[tuple[float, float]], peers: list[tuple[float, float]]) -> list[Figure]:
-    "Figures of pairs: until the words are painted, and until the engine has its first token."
-    beyond, beyond_peers = ([painted - engine for painted, engine in side] for side in (ours, peers))
-    return [Figure("Enter to first words painted", "ms", [painted for painted, _ in ours],
-                   "a cell that prints", [painted for painted, _ in peers]),
-            Figure("of this beyond the engine's first token", "ms", beyond,
-                   "a cell that prints", beyond_peers)]
+def _word_figures(
+    ours: list[tuple[float, float]],  # until the words are painted; until the engine's first token
+    peers: list[tuple[float, float]],
+) -> list[Figure]:
+    "Figures of the first words, whole and without what the engine itself takes."
+    whole = [[painted for painted, _ in side] for side in (ours, peers)]
+    beyond = [[painted - engine for painted, engine in side] for side in (ours, peers)]
+    return [Figure(name, "ms", own, "a cell that prints", other) for name, (own, other) in {
+        "Enter to first words painted": whole,
+        "of this beyond the engine's first token": beyond}.items()]
 
 # %% ../nbs/86_bench.ipynb #6c91d720
 _PLAIN = """

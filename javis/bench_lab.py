@@ -141,12 +141,12 @@ _READY = """
 """
 IDLE = '.jp-Notebook-ExecutionIndicator[data-status="idle"]'
 _WATCH = """
-    const [kind, texts, limit] = given, frames = [];
-    const there = () => Object.entries(texts).every(([selector, text]) => {
+    const [kind, texts, limit] = given, frames = [], counts = [], wanted = Object.entries(texts);
+    const there = ([selector, text]) => {
         const element = document.querySelector(selector);
         const last = element?.lastElementChild ?? element;
         return last && last.textContent.includes(text);
-    });
+    };
     const begin = (event) => {
         if (event.key && event.key !== 'Enter') return;
         removeEventListener(kind, begin, true);
@@ -154,15 +154,17 @@ _WATCH = """
         const probe = (now) => {
             frames.push(now - last);
             last = now;
-            if (now - event.timeStamp > limit) window.measured ??= [null, frames];
+            if (now - event.timeStamp > limit) window.measured ??= [null, frames, counts];
             if (!window.measured) requestAnimationFrame(probe);
         };
         requestAnimationFrame(probe);
         const change = new MutationObserver(() => {
-            if (!there()) return;
+            while (counts.length < wanted.length && there(wanted[counts.length]))
+                counts.push(frames.length + 2);
+            if (counts.length < wanted.length) return;
             change.disconnect();
             requestAnimationFrame(() => requestAnimationFrame((now) => {
-                window.measured ??= [now - event.timeStamp, frames];
+                window.measured ??= [now - event.timeStamp, frames, counts];
             }));
         });
         change.observe(document.body, {
@@ -186,11 +188,11 @@ class _Page:
         return self.page.evaluate(begin + code + "}", given)
 
     def watch(self, kind: str, texts: dict[str, str], limit_s: float = 60) -> None:
-        "Begin at the next event of a kind, and end when elements are there with these texts."
+        "Begin at the next event of a kind, and end when elements with these texts have come."
         self.js(_WATCH, kind, texts, limit_s * 1000)
 
-    def measured(self) -> tuple[float | None, list[float]]:
-        "Milliseconds until it was painted, None if it was not in time; those of each frame."
+    def measured(self) -> tuple[float | None, list[float], list[int]]:
+        "Milliseconds until all was painted, or None; those of each frame; frames until each text."
         self.page.wait_for_function("measured", polling=100, timeout=300_000)
         return tuple(self.page.evaluate("measured"))
 

@@ -39,9 +39,10 @@ def wait_for(file):
         time.sleep(0.02)
 
 
-def test_frames_are_counted_in_four_numbers():
-    assert frames_of(None, [20]) == (20, 20, 20, None)
-    assert frames_of(1500, list(range(100, 0, -1))) == (50.5, 96, 100, 1.5)
+def test_frames_are_counted_in_a_few_numbers():
+    assert frames_of([20], []) == (20, 20, 20, None, 0)
+    assert frames_of(list(range(100, 0, -1)), [100]) == (50.5, 96, 100, 5.05, 0)
+    assert frames_of([10, 30, 20, 500, 40], [3, 4]) == (20, 30, 30, 0.06, 500)
 
 
 def test_a_long_text_is_long_and_whole():
@@ -50,10 +51,10 @@ def test_a_long_text_is_long_and_whole():
 
 
 def test_figures_stand_beside_their_peer():
-    pairs = [(frames_of(9000, [16, 16, 40]), frames_of(None, [16, 160, 400]))] * 2
-    figures = _frame_figures(200_000, pairs)
-    assert [one.ratio for one in figures] == [0.1, 0.1, 0.1, None]
-    assert figures[-1].values == [9, 9] and figures[-1].unit == "s"
+    pairs = [(frames_of([16, 16, 40, 90], [3, 4]), frames_of([16, 160, 400], []))] * 2
+    *figures, shown, after = _frame_figures(200_000, pairs)
+    assert [one.ratio for one in figures] == [0.1, 0.1, 0.1]
+    assert (shown.values, shown.unit, after.values, after.unit) == ([0.072] * 2, "s", [90] * 2, "ms")
     whole, beyond = _word_figures([(120, 50), (90, 40)], [(60, 30), (50, 30)])
     assert whole.ratio == (2 + 1.8) / 2
     assert beyond.values == [70, 50] and beyond.peer_values == [30, 20]
