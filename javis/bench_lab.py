@@ -92,10 +92,11 @@ def find_chromium() -> str:
 # %% ../nbs/85b_bench_lab.ipynb #6ec8d826
 @contextmanager
 def chromium() -> Iterator[Any]:
-    "A headless Chromium, as Playwright's browser."
+    "A headless Chromium that knows no address but this machine's, as Playwright's browser."
     command = [find_chromium(), "--headless=new", "--remote-debugging-port=0", "--no-sandbox",
                "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-               "--disable-sync", "--no-first-run", "--no-default-browser-check"]
+               "--disable-sync", "--no-first-run", "--no-default-browser-check",
+               "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"]
     start = need("playwright.sync_api", "dev").sync_playwright
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder, \
             running([*command, f"--user-data-dir={folder}"]) as process, start() as playwright:
