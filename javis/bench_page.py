@@ -119,12 +119,16 @@ def bytes_of_an_answer(
 # %% ../nbs/85a_bench_page.ipynb #6069e5ae
 def milliseconds_to_stop(listener: Listener) -> float:
     "From Stop to the end of the run, while a cell keeps the kernel busy."
+    listener.say("new")
+    listener.until(lambda: listener.at("snap"))
     listener.client.execute("import time; time.sleep(3)")
     time.sleep(0.3)
     listener.ask(_LONG)
     listener.until(lambda: sum(one[1]["op"] == "d" for one in listener.heard) > 3)
     begin = listener.say("stop", run=None)
-    end, *_ = listener.until(lambda: listener.at("done"))
+    end, done, _ = listener.until(lambda: listener.at("done"))
+    if done["status"] != "cancelled":
+        raise JavisError("The answer had ended before it could be stopped.")
     listener.client.execute("")
     time.sleep(3)  # the cell has ended before the next round
     return (end - begin) * 1000
