@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import ssl
 import threading
+import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -26,21 +27,20 @@ def run_apart(
     timeout_s: float,
 ) -> Any:  # what the work returns
     "Run async work on a thread of its own; `TimeoutError` when time is up, `ToolError` on Stop."
-    loop, ended, result = asyncio.new_event_loop(), threading.Event(), []
+    loop, ended = asyncio.new_event_loop(), threading.Event()
     task = loop.create_task(work)
 
     def run() -> None:
         with suppress(BaseException):  # it is told to whoever waits
             loop.run_until_complete(asyncio.wait_for(task, timeout_s))
-        result.append(task)
         ended.set()
         loop.close()
 
     threading.Thread(target=run, daemon=True, name="javis-web").start()
     try:
-        stop, left = current_call().cancelled, timeout_s + 1
-        while not ended.wait(0.02) and not stop.is_set() and left > 0:
-            left -= 0.02
+        stop, deadline = current_call().cancelled, time.monotonic() + timeout_s + 1
+        while not ended.wait(0.02) and not stop.is_set() and time.monotonic() < deadline:
+            pass
         if not ended.is_set():
             raise ToolError("it was stopped") if stop.is_set() else TimeoutError
     finally:
