@@ -46,7 +46,7 @@ def parse_url(url: str) -> "httpx.URL":
         raise WebError(f"only http and https addresses can be fetched, not {shown}", "refused")
     if parsed.userinfo or "@" in parsed.netloc.decode() or not _HOST.fullmatch(host):
         raise WebError(f"{shown} holds a user name or a host that cannot be one", "refused")
-    return parsed.copy_with(fragment=None)
+    return parsed.copy_with(fragment=None, raw_path=parsed.raw_path)
 
 # %% ../../nbs/14_tools_addresses.ipynb #dd651426
 def port_of(url: "httpx.URL") -> int:

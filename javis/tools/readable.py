@@ -136,8 +136,7 @@ class _Writer:
             is_link = urlsplit(url).scheme in ("http", "https")
         except ValueError:
             return
-        text = "".join(self.line).rstrip()
-        if not is_link or not href or href.startswith("#") or not text:
+        if not is_link or not href or href.startswith("#"):
             return
         if url in self.links or len(self.links) < self.most_links:
             self.line.append(f" [{self.links.setdefault(url, len(self.links) + 1)}]")
@@ -182,7 +181,7 @@ def _end(writer: _Writer, node: Any) -> None:
         writer.lines += [f"| {' | '.join(cells)} |"] if any(cells) else []
     elif tag in ("td", "th"):
         writer.end_line()
-    elif tag == "a":
+    elif tag == "a" and any(text.strip() for text in node.itertext()):
         writer.reference(node.get("href"))
     if tag in _BREAKS:
         writer.end_line(tag in _SPACED)
