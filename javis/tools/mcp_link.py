@@ -123,10 +123,11 @@ def _reason(error: BaseException) -> str:
     return f"cannot be reached ({said})" if "Connect" in kind else f"failed ({kind}: {said})"
 
 # %% ../../nbs/16a_mcp_link.ipynb #565772ac
-def _last_words(words: Any) -> str:
-    "What the minder wrote about the end of a server."
-    words.seek(max(words.seek(0, 2) - 2000, 0))
-    return " ".join(words.read().decode("utf-8", "replace").split())[-600:]
+def _last_words(words: Any) -> tuple[str, str]:
+    "What the minder wrote about the end of a server: why, and what the server said last."
+    words.seek(0)
+    why, _, said = words.read(20_000).decode("utf-8", "replace").partition("\n")
+    return " ".join(why.split())[:300], " ".join(said.split())[-300:]
 
 # %% ../../nbs/16a_mcp_link.ipynb #45c19238
 def _drop_tasks(loop: asyncio.AbstractEventLoop) -> None:
@@ -147,7 +148,7 @@ class Link:
     def __init__(self, place: Place):
         self.place, self._lock = place, threading.RLock()
         self._thread = self._loop = self._task = self._client = self._closing = None
-        self._said = ""
+        self._end = ("", "")  # why the last server ended, and its last words
         _links.add(self)
 
     @property
@@ -175,7 +176,7 @@ class Link:
         self._client = None
         if self.place.command:
             mcp_relay.end_marked(mark)
-        self._said = _last_words(words)
+        self._end = _last_words(words)
         with words, suppress(Exception):
             _drop_tasks(self._loop)
 
@@ -187,7 +188,7 @@ class Link:
             need("mcp", "mcp")
             logging.getLogger("mcp").addHandler(logging.NullHandler())  # its failures are told here
             ready, words, mark = Future(), tempfile.TemporaryFile(), secrets.token_hex(16)
-            self._loop, self._said = asyncio.new_event_loop(), ""
+            self._loop, self._end = asyncio.new_event_loop(), ("", "")
             self._task = self._loop.create_task(self._live(ready, words, mark))
             self._thread = threading.Thread(target=self._run, args=(ready, words, mark),
                                             daemon=True, name=f"mcp-{self.place.name}")
@@ -232,8 +233,10 @@ class Link:
             reason = f"did not {what} within {timeout_s:g} s and was ended"
         except Exception as error:
             reason = _reason(_first(error))
-        said = f". Its last words: {self._said}" if self._said else ""
-        raise ToolError(redact(f"the MCP server {self.place.name!r} {reason}{said}"))
+        why, said = self._end
+        why = f" ({why})" if why and reason == "has ended" else ""
+        said = f". Its last words: {said}" if said else ""
+        raise ToolError(redact(f"the MCP server {self.place.name!r} {reason}{why}{said}"))
 
     def ask(self, request: Callable[[Any], Any]) -> Any:
         "What a request on the client returns."
@@ -264,15 +267,17 @@ _MOST_TOOLS = 200
 def offers(link: Link) -> list[Offer]:
     "All tools of a server, as it describes them now."
     async def all_pages(client: Any) -> list[Offer]:
-        found, cursor = [], None
-        while len(found) <= _MOST_TOOLS:
+        found, cursor, is_more = [], None, True
+        while is_more:
             page = await client.list_tools(cursor=cursor)
             found += [Offer(tool.name, tool.description or "", tool.input_schema)
                       for tool in page.tools]
             cursor = page.next_cursor
-            if cursor is None or not page.tools:
-                return found
-        raise ToolError(f"the MCP server {link.place.name!r} offers more than {_MOST_TOOLS} tools")
+            is_more = cursor is not None and page.tools
+            if len(found) > _MOST_TOOLS:
+                raise ToolError(f"the MCP server {link.place.name!r} offers more than "
+                                f"{_MOST_TOOLS} tools")
+        return found
 
     was_open = link.is_open
     try:

@@ -118,7 +118,7 @@ def mind(command: list[str], limit: int) -> None:
 
     def wait() -> None:
         code = server.wait()
-        why.append(f"it ended with exit code {code}" if code >= 0 else f"it was ended by signal {-code}")
+        why.append(f"exit code {code}" if code >= 0 else f"signal {-code}")
         server_gone.set()
         time.sleep(0.2)  # for what is still in the pipes
         over.set()
@@ -130,7 +130,7 @@ def mind(command: list[str], limit: int) -> None:
     end_marked(mark, spare=os.getpid())
     said = words.data.decode("utf-8", "replace").strip()
     reason = next(filter(None, why), "")
-    sys.stderr.write(f"{reason}\n{said}".strip())
+    sys.stderr.write(f"{reason}\n{said}")
     sys.stderr.flush()
     os._exit(0)
 

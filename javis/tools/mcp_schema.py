@@ -47,7 +47,7 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
     properties = {name: part if isinstance(part, dict) else {}
                   for name, part in dict(kept.get("properties") or {}).items()}
     strict = {**kept, "type": "object", "properties": properties,
-              "required": list(kept.get("required") or [])}
+              "required": kept.get("required") or []}
     strict.setdefault("additionalProperties", False)
     try:
         jsonschema.Draft202012Validator.check_schema(strict)
