@@ -18,7 +18,8 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from ..basics import ConfigError, MissingExtra, atomic_write, environment, read_yaml, register_secret, sha256
+from ..basics import (ConfigError, MissingExtra, atomic_write, environment, read_yaml,
+                          register_secret, sha256)
 from ..config import Section
 from .base import Effect, Tool, ToolError, clip, current_call, printable
 from .mcp_link import Link, Offer, Place, offers
@@ -32,7 +33,7 @@ class ServerSettings(Section):
     url: str = Field("", pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", description="an http(s) address")
     env: dict[str, str] = Field({}, description="variables for the program; ${NAME} is one of yours")
     headers: dict[str, str] = Field({}, description="headers for the address; ${NAME} as above")
-    effect: Effect | None = Field(None, description="read, write, exec or net: the worst it can do")
+    effect: Effect | None = Field(None, description="read, write, exec or net: the worst it does")
     effects: dict[str, Effect] = Field({}, description="the same for single tools")
     tools: list[str] | None = Field(None, description="the tools that are wanted; all if left out")
     enabled: bool = Field(True, description="true or false")
@@ -80,7 +81,8 @@ def _filled(texts: Mapping[str, str], variables: Mapping[str, str], where: str) 
     def value(found: re.Match) -> str:
         name, default = found[1], found[2]
         if name not in variables and default is None:
-            raise ConfigError(f"{where}: the variable {name} is not set. Set it, or add it to .env.")
+            raise ConfigError(f"{where}: the variable {name} is not set. Set it, or add it to "
+                              ".env.")
         if name in variables:
             register_secret(variables[name])
         return variables.get(name) or default or ""
@@ -141,7 +143,8 @@ def _tool(
     if len(name) > 64 or name != f"{server}__{offer.name}":
         name = f"{name[:55]}_{pin_of(offer)[:8]}"
     said = next(filter(None, map(str.strip, offer.description.splitlines())), "No description.")
-    effect = settings.effects.get(offer.name) or settings.effect or ("net" if settings.url else "exec")
+    worst = "net" if settings.url else "exec"
+    effect = settings.effects.get(offer.name) or settings.effect or worst
     schema = strict_schema(offer.schema)
     return Tool(name, clip(visible(printable(said)), 300).replace("\n", " "), schema, call, effect,
                 arguments_for(name, schema))
@@ -211,16 +214,17 @@ class Mcp:
     def _check(self, name: str) -> _Server:
         "The server, if it may be started or reached now."
         if name not in self._servers:
-            raise ToolError(f"there is no MCP server {name!r}. There are: {', '.join(self._servers)}")
+            raise ToolError(f"there is no MCP server {name!r}. "
+                            f"There are: {', '.join(self._servers) or 'none'}")
         server = self._servers[name]
         if not server.settings.enabled:
             raise ToolError(f"the MCP server {name!r} is not enabled")
         is_theirs = server.origin == "project"
         if is_theirs and read_servers(self.theirs).get(name) != server.settings:
-            raise ToolError(f"the MCP server {name!r} is described differently by now: load it again")
+            raise ToolError(f"the list with the MCP server {name!r} has changed: load it again")
         if is_theirs and not self.trusted:
-            raise ToolError(f"the MCP server {name!r} comes with this project, which is not trusted "
-                            "as it is now. A person has to look at it: javis mcp trust")
+            raise ToolError(f"the MCP server {name!r} comes with this project, which is not "
+                            "trusted as it is now. A person has to look at it: javis mcp trust")
         return server
 
     def _link(self, name: str) -> Link:

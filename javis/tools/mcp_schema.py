@@ -71,8 +71,8 @@ def _finding(error: Any) -> Iterator[dict[str, Any]]:
                 yield {"type": "extra_forbidden", "loc": (name,), "input": None}
         return
     wanted = clip(json.dumps(value, ensure_ascii=False), 120).strip('"')
-    said = "Input should be of type " if error.validator == "type" else f"Input should fit {error.validator} "
-    yield {"type": PydanticCustomError("schema", "{said}", {"said": said + wanted}),
+    said = "be of type " if error.validator == "type" else f"fit {error.validator} "
+    yield {"type": PydanticCustomError("schema", "{said}", {"said": f"Input should {said}{wanted}"}),
            "loc": path[:1] or ("arguments",), "input": error.instance}
 
 # %% ../../nbs/16c_mcp_schema.ipynb #22cfafc1
