@@ -31,7 +31,7 @@ class ServerSettings(Section):
     "One server of a list."
     command: list[str] = Field([], description="a program and its words, such as [uvx, a-server]")
     url: str = Field("", pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", description="an http(s) address")
-    env: dict[str, str] = Field({}, description="variables for the program; ${NAME} is one of yours")
+    env: dict[str, str] = Field({}, description="variables for the program; ${NAME} is yours")
     headers: dict[str, str] = Field({}, description="headers for the address; ${NAME} as above")
     effect: Effect | None = Field(None, description="read, write, exec or net: the worst it does")
     effects: dict[str, Effect] = Field({}, description="the same for single tools")
