@@ -101,7 +101,8 @@ class Bubblewrap:
     places: Places = Places()
     network: bool = False
     limits: Mapping[str, int] = field(default_factory=default_limits)
-    overlay: tuple[str, str] | None = None  # folders: changes of the project go there
+    overlay: tuple[str, str] | None = None  # two folders: changes of the project go to the first
+    copy: str | None = None  # a copy of the project that stands in its place
     level = "L3"
     reaps = False
 
@@ -116,6 +117,8 @@ class Bubblewrap:
             words += ["--size", str(2**30), "--tmpfs", top] if os.path.isdir(top) else []
         words += _needed(root) + self._project(root, write)
         for path in self.places.hidden(root):
+            if self.copy and path.is_relative_to(root):
+                continue  # it was not copied
             if path.is_relative_to(root) or not str(path).startswith(tuple(f"{top}/" for top in _EMPTY)):
                 words += _hide(path)
         resolver = os.path.realpath("/etc/resolv.conf")
@@ -127,8 +130,8 @@ class Bubblewrap:
         "Options that show the project folder."
         if self.overlay:
             return ["--overlay-src", str(root), "--overlay", *self.overlay, str(root)]
-        if not write:
-            return ["--ro-bind", str(root), str(root)]
+        if self.copy or not write:
+            return ["--bind" if write else "--ro-bind", self.copy or str(root), str(root)]
         return ["--bind", str(root), str(root), *_guard(root, self.places.guarded(root))]
 
     def __str__(self) -> str:
