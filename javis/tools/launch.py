@@ -41,16 +41,17 @@ def command_environment(
 ) -> dict[str, str]:
     "The few variables that a command may see, and settings that keep it from asking anything."
     seen = {name: os.environ[name] for name in [*_SEEN, *variables] if name in os.environ}
-    folders = [name for name in seen.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(name)]
+    folders = filter(os.path.isabs, seen.get("PATH", os.defpath).split(os.pathsep))
     if without:
-        folders = [name for name in folders if not Path(name).resolve().is_relative_to(without.resolve())]
+        top = without.resolve()
+        folders = [name for name in folders if not Path(name).resolve().is_relative_to(top)]
     return seen | {"PATH": os.pathsep.join(folders)} | _QUIET
 
 # %% ../../nbs/13_launch.ipynb #3c11b6a6
 class Launcher(Protocol):
     "What stands around a command."
     level: str  # L0: nothing; L1: Seatbelt; L2: Landlock; L3: bubblewrap
-    reaps: bool  # whether the keeper runs it, and ends it when the link closes
+    reaps: bool  # whether the keeper runs it, and ends it when the link closes; else bubblewrap does
 
     def argv(self, command: str, root: Path, link: int, report: int, write: bool) -> list[str]:
         "The program to start, with its words; it inherits two ends of pipes."
@@ -74,7 +75,8 @@ class Bare:
     reaps = True
 
     def argv(self, command: str, root: Path, link: int, report: int, write: bool = True) -> list[str]:
-        return keeper_words(argv=shell_words(command), link=link, report=report, limits=dict(self.limits))
+        return keeper_words(argv=shell_words(command), link=link, report=report,
+                            limits=dict(self.limits))
 
     def __str__(self) -> str:
         return "L0 no wall: a command may do whatever you may do"
@@ -112,6 +114,20 @@ def _kill_marked(mark: str) -> int:
     return len(found)
 
 # %% ../../nbs/13_launch.ipynb #a5d97a04
+def _wait_for_first(said: bytes, patience: float = 2) -> None:
+    "Wait until the first process behind the wall is gone; `said` is what bubblewrap tells of it."
+    pid = json.loads(said)["child-pid"] if said.rstrip().endswith(b"}") else 0
+    deadline = time.monotonic() + patience
+    while pid and time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0]
+        except OSError:
+            return
+        if state in b"ZX":
+            return
+        time.sleep(0.0005)
+
+# %% ../../nbs/13_launch.ipynb #a3e6665e
 @dataclass
 class Started:
     "A command that was started."
@@ -121,6 +137,7 @@ class Started:
     link: int | None  # closing it ends the command
     report: int | None
     job: object = None  # Windows: what ends all of it when it is closed
+    info: int | None = None  # bubblewrap says here which process is the first behind the wall
     said: bytes = b""  # the report
 
     @property
@@ -166,10 +183,12 @@ class Started:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for handle in (self.link, self.report):
+        if self.info is not None:
+            _wait_for_first(os.read(self.info, 4096))
+        for handle in (self.link, self.report, self.info):
             if handle is not None:
                 os.close(handle)
-        self.link = self.report = None
+        self.link = self.report = self.info = None
         if self.job is not None:
             self.job.close()
         elif self.reaps and (self.code is None or sys.platform != "linux"):
@@ -221,21 +240,25 @@ def start(
     "Start a command; its output is `started.process.stdout`. `ToolError` if it cannot be started."
     mark = secrets.token_hex(16)
     env = dict(command_environment() if environment is None else environment) | {_MARK: mark}
-    about = dict(env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    about = dict(env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                 stderr=subprocess.STDOUT)
     handles = []
     try:
         if "\0" in command or not Path(root).is_dir():
             raise OSError("no such folder, or a zero byte in the command")
         if not _POSIX:
             return _start_on_windows(command, root, about)
-        handles = [*os.pipe(), *os.pipe()]
-        words = launcher.argv(command, Path(root), handles[0], handles[3], write)
+        for _ in range(2 if launcher.reaps else 3):
+            handles += os.pipe()
+        link, report, info = handles[0], handles[3], handles[5:]
+        words = launcher.argv(command, Path(root), link, report, write)
+        words[1:1] = [word for handle in info for word in ("--info-fd", str(handle))]
         process = subprocess.Popen(words, cwd=root, start_new_session=True,
-                                   pass_fds=(handles[0], handles[3]), **about)
+                                   pass_fds=(link, report, *info), **about)
     except (OSError, ValueError) as error:
         for handle in handles:
             os.close(handle)
         raise ToolError(f"the command cannot be started: {error}") from None
-    os.close(handles[0])
-    os.close(handles[3])
-    return Started(process, mark, launcher.reaps, handles[1], handles[2])
+    for handle in (link, report, *info):
+        os.close(handle)
+    return Started(process, mark, launcher.reaps, handles[1], handles[2], None, *handles[4:5])
