@@ -65,6 +65,16 @@ _IN_SYSTEM = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/sudoers", "/e
               "/etc/krb5.keytab")
 
 # %% ../../nbs/13b_confined.ipynb #a5fdfb6b
+def _open_sockets() -> list[Path]:
+    "The sockets in folders that somebody listens on."
+    try:
+        lines = Path("/proc/net/unix").read_text().splitlines()[1:]
+    except OSError:
+        return []
+    names = {line[line.find("/"):] for line in lines if "/" in line}
+    return [Path(name) for name in names if os.path.lexists(name)]
+
+# %% ../../nbs/13b_confined.ipynb #7c6da7a4
 @dataclass(frozen=True)
 class Places:
     "What a wall has to hide and to guard, as patterns."
@@ -75,7 +85,8 @@ class Places:
     def hidden(self, root: Path) -> list[Path]:
         "Real paths that a command must not read."
         home, absolute = Path.home(), [p for p in self.secrets if p.startswith("/")]
-        wanted = [*(home / name for name in _IN_HOME), *map(Path, _IN_SYSTEM), *map(Path, self.more)]
+        wanted = [home / name for name in _IN_HOME] + [*map(Path, _IN_SYSTEM + self.more)]
+        wanted += _open_sockets()
         wanted += [Path(name) for name in absolute if name not in ("/proc", "/sys", "/dev")]
         found = {Path(os.path.realpath(path)) for path in wanted if os.path.lexists(path)}
         found = found.union(matching_below(root, self.secrets)) - {root, *root.parents}
