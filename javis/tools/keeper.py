@@ -22,7 +22,7 @@ def _prctl(option: int, value: int = 0) -> bool:
     return hasattr(library, "prctl") and library.prctl(option, value, 0, 0, 0) == 0
 
 
-_SUBREAPER, _DEATH_SIGNAL, _NO_NEW_PRIVILEGES = 36, 1, 38
+_SUBREAPER, _DEATH_SIGNAL, _NO_NEW_PRIVILEGES, _DROP_CAPABILITY = 36, 1, 38, 24
 
 # %% ../../nbs/13_keeper.ipynb #588139e4
 def _parents() -> dict[int, int]:
@@ -156,6 +156,8 @@ def _become(spec: dict) -> None:
             if not spec.get("network"):
                 _no_sockets()
             _landlock(spec["places"])
+            for capability in range(64):  # root's powers end too: one of them opens foreign memory
+                _prctl(_DROP_CAPABILITY, capability)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         os.execv(spec["argv"][0], spec["argv"])
