@@ -33,7 +33,7 @@ def _raw_words(command: str) -> list[str]:
     "The words of one plain command as they are written; `_NotUnderstood` for any other."
     if len(command) > 4000:
         raise _NotUnderstood("is longer than 4000 letters")
-    odd = next((letter for letter in command if not letter.isprintable() and letter not in "\t\n"), "")
+    odd = next((letter for letter in command if not (letter.isprintable() or letter in "\t\n")), "")
     if odd:
         raise _NotUnderstood(f"holds the invisible letter U+{ord(odd):04X}")
     words, at = [], 0
@@ -89,12 +89,14 @@ def words_of(
         return []
 
 # %% ../../nbs/11_tools_commands.ipynb #56769050
-_WRAPPERS: dict[str, tuple[str, str, int]] = {  # flags, flags with a value, words before the program
+_WRAPPERS: dict[str, tuple[str, str, int]] = {  # flags, those with a value, words to skip
     "env": ("i0v", "uCS", 0), "sudo": ("AbEHnPSikls", "ugpCDRTUrth", 0), "doas": ("nLs", "uC", 0),
     "timeout": ("fpv", "ks", 1), "nice": ("", "n", 0), "ionice": ("t", "cnp", 0),
     "nohup": ("", "", 0), "setsid": ("cfw", "", 0), "stdbuf": ("", "ioe", 0),
-    "time": ("pqvahV", "fo", 0), "watch": ("bcdegtpxrwC", "nqs", 0), "xargs": ("0oprtx", "adEILnPs", 0),
-    "command": ("p", "", 0), "exec": ("cl", "a", 0), "busybox": ("", "", 0), "strace": ("fqvtTy", "eopsu", 0),
+    "time": ("pqvahV", "fo", 0), "watch": ("bcdegtpxrwC", "nqs", 0),
+    "xargs": ("0oprtx", "adEILnPs", 0),
+    "command": ("p", "", 0), "exec": ("cl", "a", 0), "busybox": ("", "", 0),
+    "strace": ("fqvtTy", "eopsu", 0),
     "chroot": ("", "", 1), "unshare": ("fimnprucUT", "SGR", 0), "taskset": ("ac", "p", 1),
     "flock": ("enosux", "Ew", 1), "parallel": ("0kX", "jnNI", 0), "su": ("lmp", "cgs", 1),
 }
@@ -105,7 +107,8 @@ def _inner(words: list[str]) -> list[str] | str | None:
     "What a wrapper runs: words, a command line, or None where it is no wrapper."
     name = os.path.basename(words[0])
     if name in _SHELLS or name == "su":
-        at = next((i for i, word in enumerate(words) if re.fullmatch(r"-[a-z]*c[a-z]*", word)), None)
+        has_text = [re.fullmatch(r"-[a-z]*c[a-z]*", word) is not None for word in words]
+        at = has_text.index(True) if True in has_text else None
         return words[at + 1] if at is not None and at + 1 < len(words) else None
     if name not in _WRAPPERS:
         return None
@@ -146,7 +149,8 @@ def _judge_program(words: list[str]) -> Judgement:
     if why:
         every = tuple(word.partition("=")[2] or word for word in words[1:])
         return Judgement("plain", why, tuple(words), every)
-    return Judgement("read-only", f"{words[0]} with flags that only read", tuple(words), paths, wide)
+    why = f"{words[0]} with flags that only read"
+    return Judgement("read-only", why, tuple(words), paths, wide)
 
 # %% ../../nbs/11_tools_commands.ipynb #19914c9b
 _HARMLESS = {"timeout", "nice", "env", "sh", "bash", "dash"}
@@ -159,7 +163,8 @@ def _judge_wrapped(words: list[str], inner: list[str] | str, depth: int) -> Judg
     mild = name in _HARMLESS and all(re.fullmatch(r"[\d.]+[smhd]?|-[nc]", word) for word in options)
     mild = mild and not (name in _SHELLS and "git" in below.words)  # git needs its own form, below
     shown = tuple(words) if below.words else ()
-    about = replace(below, wrappers=(name, *below.wrappers), why=f"in {name}: {below.why}", words=shown)
+    about = replace(below, wrappers=(name, *below.wrappers), words=shown,
+                    why=f"in {name}: {below.why}")
     if below.kind == "read-only" and not mild:
         why = f"{name} may do more than what it runs ({' '.join(below.words)})"
         return replace(about, kind="plain", why=why)
@@ -233,8 +238,8 @@ def quiet_git(
 ) -> str:
     "The same git command, told not to run the project's own programs."
     words = words_of(command)
-    at, inner = 0, words
-    while isinstance(inner := _inner(words[at:]), list) and inner:
+    at = 0
+    while words and isinstance(inner := _inner(words[at:]), list) and inner:
         at = len(words) - len(inner)
     if words[at:at + 1] != ["git"]:
         return command

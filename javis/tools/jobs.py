@@ -41,7 +41,8 @@ class Job:
         return f"{self.id}  {self.state}  {clip(self.command, 200)}"
 
 # %% ../../nbs/13a_tools_jobs.ipynb #2dc5f9d3
-def _run(job: Job, outputs: Outputs, root: Path, launcher: Launcher, variables: Iterable[str]) -> None:
+def _run(job: Job, outputs: Outputs, root: Path, launcher: Launcher,
+         variables: Iterable[str]) -> None:
     "The life of a job, on its own thread."
     try:
         started: Started = start_command(job.command, root, launcher, variables)

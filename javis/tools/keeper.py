@@ -73,7 +73,7 @@ _EXECUTE, _WRITE, _READ, _LIST = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _CHANGE = sum(1 << bit for bit in range(4, 13))  # remove and make entries of every kind
 _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15
 _ON_FILES = _EXECUTE | _WRITE | _READ | _TRUNCATE | _IOCTL
-_RIGHTS = {"look": _LIST, "read": _READ | _LIST | _EXECUTE, "add": _LIST | _WRITE | _CHANGE | _REFER | _TRUNCATE,
+_RIGHTS = {"look": _LIST, "read": _READ | _LIST | _EXECUTE, 
            "write": _READ | _LIST | _EXECUTE | _WRITE | _CHANGE | _REFER | _TRUNCATE,
            "device": _READ | _WRITE | _IOCTL}
 
@@ -97,7 +97,7 @@ def landlock_abi() -> int:
 
 # %% ../../nbs/13_keeper.ipynb #d839bf18
 def _landlock(
-    places: list[tuple[str, str]],  # paths, and what may be done below: look, read, add, write, device
+    places: list[tuple[str, str]],  # paths, and what may be done below: look, read, write, device
 ) -> None:
     "Give up all rights to files but these, and to network and foreign processes where possible."
     import ctypes
@@ -158,8 +158,8 @@ def _become(spec: dict) -> None:
             _landlock(spec["places"])
             for capability in range(64):  # root's powers end too: one of them opens foreign memory
                 _prctl(_DROP_CAPABILITY, capability)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_DFL)
+        for name in ("SIGCHLD", "SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
         os.execv(spec["argv"][0], spec["argv"])
     except BaseException as error:
         os.write(spec["report"], f"failed {error}".encode())
@@ -167,7 +167,7 @@ def _become(spec: dict) -> None:
 
 # %% ../../nbs/13_keeper.ipynb #9b857849
 def _reap(child: int) -> tuple[int | None, bool]:
-    "Collect the dead; the exit status of `child` if it is one of them, and whether any child is left."
+    "Collect the dead; the exit status of `child` if it is among them, and whether any is left."
     status = None
     while True:
         try:
@@ -206,15 +206,14 @@ def _watch(child: int, link: int, wake: int) -> int | None:
     "Wait until the command has ended; None if it has to be ended."
     while True:
         ready = select.select([link, wake], [], [])[0]
-        if wake in ready and b"T" in os.read(wake, 4096).translate(_AS_LETTERS):
+        if wake in ready and _ENDING.intersection(os.read(wake, 4096)):
             return None
         status, _ = _reap(child)
         if status is not None or link in ready:
             return status
 
 
-_AS_LETTERS = bytes(ord("T") if number in (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", 1)) else 0
-                    for number in range(256))
+_ENDING = {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 # %% ../../nbs/13_keeper.ipynb #206ca649
 def keep(spec: dict) -> None:

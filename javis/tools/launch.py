@@ -51,7 +51,7 @@ def command_environment(
 class Launcher(Protocol):
     "What stands around a command."
     level: str  # L0: nothing; L1: Seatbelt; L2: Landlock; L3: bubblewrap
-    reaps: bool  # whether the keeper runs it, and ends it when the link closes; else bubblewrap does
+    reaps: bool  # the keeper ends it when the link closes; else bubblewrap does
 
     def argv(self, command: str, root: Path, link: int, report: int, write: bool) -> list[str]:
         "The program to start, with its words; it inherits two ends of pipes."
@@ -74,7 +74,8 @@ class Bare:
     level = "L0"
     reaps = True
 
-    def argv(self, command: str, root: Path, link: int, report: int, write: bool = True) -> list[str]:
+    def argv(self, command: str, root: Path, link: int, report: int,
+             write: bool = True) -> list[str]:
         return keeper_words(argv=shell_words(command), link=link, report=report,
                             limits=dict(self.limits))
 

