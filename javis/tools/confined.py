@@ -202,7 +202,7 @@ def seatbelt_profile(
              '(deny mach-lookup (global-name "com.apple.SecurityServer"))',
              '(deny mach-lookup (global-name "com.apple.coreservices.launchservicesd"))',
              "(deny file-write*)", f"(allow file-write* {' '.join(map(_quoted, writable))})",
-             '(allow file-write-data (literal "/dev/null") (literal "/dev/zero") (literal "/dev/tty"))']
+             '(allow file-write-data (literal "/dev/null") (literal "/dev/tty"))']
     lines += [] if network else ["(deny network*)"]
     lines += [f"(deny file-write* {_quoted(path)})" for path in guarded]
     lines += [f"(deny file-read* file-write* {_quoted(path)})" for path in hidden]

