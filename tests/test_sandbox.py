@@ -235,7 +235,7 @@ root, command, at, kind = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.
 launcher = [Bare(), *walls()][at]
 print("ready", flush=True)
 if kind == "job":
-    jobs = Jobs(root, Outputs(), launcher)
+    jobs = Jobs(root, Outputs(root / 'outputs'), launcher)
     jobs.start(command)
     import time; time.sleep(60)
 run_shell(command, root=root, launcher=launcher, timeout_s=60, idle_s=60)

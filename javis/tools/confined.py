@@ -6,13 +6,16 @@
 __all__ = ['matching_below', 'Places', 'grants', 'default_limits', 'Landlock', 'seatbelt_profile', 'Seatbelt']
 
 # %% ../../nbs/13b_confined.ipynb #d36d0b47
+import atexit
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import lru_cache
 from pathlib import Path
 
 from .keeper import landlock_abi
@@ -148,9 +151,12 @@ def _system_wide(limits: Mapping[str, int]) -> dict[str, int]:
     return {name: value + running * (name == "nproc") for name, value in limits.items()}
 
 # %% ../../nbs/13b_confined.ipynb #d1e261a2
+@lru_cache
 def _own_temporary() -> str:
-    "A folder for temporary files; it is this process's own."
-    return tempfile.mkdtemp(prefix="javis-tmp-")
+    "A folder for the temporary files of commands; it is this process's own and goes with it."
+    folder = tempfile.mkdtemp(prefix="javis-tmp-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 # %% ../../nbs/13b_confined.ipynb #aa441a61
 @dataclass(frozen=True)
