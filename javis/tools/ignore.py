@@ -39,28 +39,49 @@ def _letters(pattern: str, start: int) -> tuple[str, int] | None:
     return (f"(?!/)[{'^' * negated}{found}]" if found else "(?!)"), at + 1
 
 # %% ../../nbs/12b_tools_ignore.ipynb #38f9705f
-_WILD = [("**/", "(?:.*/)?"), ("**", ".*"), ("*", "[^/]*"), ("?", "[^/]")]
+_STAR, _DEEP = "[^/]*", "(?:[^/]++/)*"
 
 # %% ../../nbs/12b_tools_ignore.ipynb #27ebbe3a
+def _wild(pattern: str, at: int) -> tuple[str, int]:
+    "What the stars or the question mark at a place mean as an expression, and where they end."
+    if pattern[at] == "?":
+        return "[^/]", at + 1
+    end = at + len(re.match(r"\*+", pattern[at:])[0])
+    between_slashes = end - at > 1 and (at == 0 or pattern[at - 1] == "/")
+    if between_slashes and pattern[end:end + 1] == "/":
+        return _DEEP, end + 1
+    return (".*" if between_slashes and end == len(pattern) else _STAR), end
+
+# %% ../../nbs/12b_tools_ignore.ipynb #976d11f2
+def _pieces(pattern: str) -> list[str] | None:
+    "The parts of a pattern as expressions; None where it does not end, or would take too long."
+    pieces, at = [], 0
+    while at < len(pattern):
+        if pattern[at] in "*?":
+            found = _wild(pattern, at)
+        elif pattern[at] == "[":
+            found = _letters(pattern, at)
+        else:
+            at += pattern[at] == "\\"
+            found = (re.escape(pattern[at]), at + 1) if at < len(pattern) else None
+        if found is None:
+            return None
+        pieces, at = pieces + [found[0]], found[1]
+    return pieces if pieces.count(_DEEP) < 5 else None
+
+# %% ../../nbs/12b_tools_ignore.ipynb #d320b0b9
 @lru_cache(maxsize=1024)
 def glob_expression(pattern: str) -> re.Pattern:
     "What a pattern such as `src/**/*.py` means for a path with forward slashes."
-    body, at = "", 0
-    while at < len(pattern):
-        alone = at == 0 or pattern[at - 1] == "/"  # ** means folders only between slashes
-        for wild, meaning in _WILD:
-            if pattern.startswith(wild, at) and (wild[:2] != "**" or alone and (
-                    wild == "**/" or at + 2 == len(pattern))):
-                body, at = body + meaning, at + len(wild)
-                break
+    pieces, body, opened = _pieces(pattern), "", False
+    for number, piece in enumerate(pieces or ()):
+        if piece == _STAR:
+            ends = (later for later in pieces[number + 1:] if later in (_STAR, _DEEP, "/", ".*"))
+            body, opened, again = body + ")" * opened, False, next(ends, "") == _STAR
+            body, opened = (body + "(?>[^/]*?", True) if again else (body + _STAR, False)
         else:
-            letters = _letters(pattern, at) if pattern[at] == "[" else None
-            if pattern[at] == "[" and letters is None or pattern[at:] == "\\":
-                return re.compile("(?!)")  # what does not end fits nothing
-            at += pattern[at] == "\\"
-            meaning, at = letters or (re.escape(pattern[at:at + 1]), at + 1)
-            body += meaning
-    return re.compile(body, re.DOTALL)
+            body += piece
+    return re.compile(body if pieces is not None else "(?!)", re.DOTALL)
 
 # %% ../../nbs/12b_tools_ignore.ipynb #41b319dd
 @dataclass(frozen=True)
