@@ -9,7 +9,7 @@ __all__ = ['NOT_OURS', 'size_text', 'content_of', 'text_of', 'write_beside', 're
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -61,10 +61,15 @@ def _old_file(name: str, above: int) -> os.stat_result | None:
     return found
 
 # %% ../../nbs/12a_tools_contents.ipynb #8dcdb4ab
-def write_beside(above: int, name: str, data: bytes, like: os.stat_result | None = None) -> str:
-    "Write a new file next to `name`, with owner and permissions `like` another; returns what it is called."
+def write_beside(
+    above: int,  # a descriptor of the folder
+    data: bytes,
+    like: os.stat_result | None = None,  # whose owner and permissions it gets
+    mode: int = 0o666,  # the permissions without one
+) -> str:
+    "Write a new file in a folder, and return what it is called."
     new = f".javis.{secrets.token_hex(8)}"
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=above)
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode, dir_fd=above)
     try:
         with open(handle, "wb") as file:
             if like is not None:
@@ -96,7 +101,7 @@ def replace_file(
             atomic_write(place.real, data)
             return there
         old = _old_file(place.real.name, above)
-        new = write_beside(above, place.real.name, data, old)
+        new = write_beside(above, data, old)
         try:
             os.replace(new, place.real.name, src_dir_fd=above, dst_dir_fd=above)
         except BaseException:
@@ -119,6 +124,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def walk(
     folder: int | str | Path,  # what `os.scandir` takes; a descriptor stays open
     above: str = "",  # what stands before each name, such as `src/`
+    failed: Callable[[str], None] = lambda path: None,  # told of a folder that cannot be entered
 ) -> Iterator[tuple[str, int | str | Path, list[os.DirEntry], list[os.DirEntry]]]:
     "Each folder below one, as (its path with a slash at the end, the folder, folders in it, the rest)."
     with os.scandir(folder) as entries:
@@ -127,15 +133,18 @@ def walk(
     for entry in found:
         (folders if _is_folder(entry) else others).append(entry)
     yield above, folder, folders, others
-    for entry in folders if above.count("/") < _DEEPEST else ():
-        with suppress(OSError):  # gone, closed to us, or a link by now
-            by_path = not isinstance(folder, int)
+    for entry in folders:
+        by_path, inner = not isinstance(folder, int), None
+        try:
+            if above.count("/") >= _DEEPEST:
+                raise OSError("too deep")
             inner = entry.path if by_path else os.open(entry.name, _LISTING, dir_fd=folder)
-            try:
-                yield from walk(inner, f"{above}{entry.name}/")
-            finally:
-                if not by_path:
-                    os.close(inner)
+            yield from walk(inner, f"{above}{entry.name}/", failed)
+        except OSError:  # gone, closed to us, or a link by now
+            failed(above + entry.name)
+        finally:
+            if isinstance(inner, int):
+                os.close(inner)
 
 # %% ../../nbs/12a_tools_contents.ipynb #dace2442
 NOT_OURS = {".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".eggs",
