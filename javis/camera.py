@@ -97,6 +97,13 @@ class Camera:
                 return data
         raise JavisError("A kept content of a closed file is missing or damaged: this cannot be undone.")
 
+    def prune_closed(self, snapshots: Iterable[Snapshot]) -> None:
+        "Remove the closed contents that none of the snapshots has."
+        used = {entry.name for shot in snapshots for entry in shot.entries.values() if entry.closed}
+        for path in self.closed.iterdir():
+            if path.name not in used | {"salt"}:
+                path.unlink()
+
     def forget_seen(self) -> None:
         "Read every file again at the next look, and keep what is not kept."
         self._seen = {}
