@@ -63,6 +63,19 @@ def _with_undone(calls: list[Checkpoint]) -> list[Checkpoint]:
             undone |= set(call.undoes)
     return [replace(call, undone=call.id in undone) for call in calls]
 
+# %% ../nbs/17c_undo.ipynb #0861e39f
+def _order(path: Path) -> tuple[dict[str, int], dict[str, int]]:
+    "The lines of the journal on which each call begins and ends."
+    begins, ends = {}, {}
+    for at, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n")):
+        with suppress(ValueError, KeyError):
+            record = json.loads(line)
+            if "before" in record:
+                begins[record["id"]] = at
+            if "after" in record:
+                ends[record["id"]] = at
+    return begins, ends
+
 # %% ../nbs/17c_undo.ipynb #1f74f67d
 @dataclass
 class Plan:
@@ -205,42 +218,37 @@ class _Watching(_Journal):
 
 # %% ../nbs/17c_undo.ipynb #d3a0e4be
 class _Planning(_Watching):
-    def _span(self, call: Checkpoint) -> tuple[Snapshot, Snapshot]:
+    def _span(self, call: Checkpoint, calls: list[Checkpoint]) -> tuple[Snapshot, Snapshot]:
         "The project before and after a call."
-        end = call.after or next((later.before for later in reversed(self.history()) if later.id > call.id), None)
+        end = call.after or next((later.before for later in reversed(calls) if later.id > call.id), None)
         return self._snapshot(call.before), self._snapshot(end) if end else self._camera.take()
 
-    def _chosen(self, which: str | int) -> list[Checkpoint]:
+    def _chosen(self, which: str | int, calls: list[Checkpoint]) -> list[Checkpoint]:
         "The calls that are meant, newest first."
         if isinstance(which, str):
             return [self._find(which)]
-        able = [call for call in self.history() if not call.undone and not call.undoes and (call.count or not call.after)]
+        able = [call for call in calls
+                if not call.undone and not call.undoes and (call.count or not call.after)]
         if not able:
             raise JavisError("There is nothing to undo.")
         return able[:which]
 
-    def _notes(self, calls: list[Checkpoint]) -> Iterator[str]:
+    def _notes(self, chosen: list[Checkpoint], calls: list[Checkpoint]) -> Iterator[str]:
         "What else to know about the calls."
-        ends = {record["id"]: at for at, record in self._lines() if "after" in record}
-        begins = {record["id"]: at for at, record in self._lines() if "before" in record}
-        for call in calls:
-            end = ends.get(call.id, len(begins) + len(ends))
-            beside = [other.label for other in self.history() if other.id != call.id and other not in calls
-                      and begins[other.id] < end and begins[call.id] < ends.get(other.id, begins[other.id])]
+        begins, ends = _order(self._journal)
+        for call in chosen:
+            first, last = begins[call.id], ends.get(call.id, len(begins) + len(ends))
+            beside = [other.label for other in calls if other.id not in {one.id for one in chosen}
+                      and begins[other.id] < last and first < ends.get(other.id, begins[other.id])]
             if beside:
                 yield f"at the same time ran, and cannot be told apart: {', '.join(beside)}"
             if not call.after:
                 yield f"{call.label} did not end; all until the next call counts as its work"
 
-    def _lines(self) -> Iterator[tuple[int, dict]]:
-        for at, line in enumerate(self._journal.read_text(encoding="utf-8", errors="replace").split("\n")):
-            with suppress(ValueError):
-                yield at, json.loads(line)
-
     def changes(self, id: str) -> tuple[str, list[Change]]:
         "What a call changed, as a diff and as a list."
         with self._lock():
-            found = differences(*self._span(self._find(id)))
+            found = differences(*self._span(self._find(id), self.history()))
             return self._diff(found), found
 
     def _diff(self, changes: list[Change], limit: int = 300) -> str:
@@ -259,8 +267,10 @@ class _Planning(_Watching):
             return plan
 
     def _plan(self, which: str | int, anyway: Collection[str], now: Snapshot) -> Plan:
-        calls = self._chosen(which)
-        return Plan(calls, *_take_back(map(self._span, calls), now, anyway), list(self._notes(calls)))
+        calls = self.history()
+        chosen = self._chosen(which, calls)
+        spans = (self._span(call, calls) for call in chosen)
+        return Plan(chosen, *_take_back(spans, now, anyway), list(self._notes(chosen, calls)))
 
 # %% ../nbs/17c_undo.ipynb #b49a5d84
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ def perform(root, step):
                    stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEPS, max_size=6), st.lists(st.lists(STEPS, min_size=1, max_size=4), min_size=1, max_size=4))
 def test_undo_restores_byte_for_byte(first, calls):
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def test_undo_restores_byte_for_byte(first, calls):
         assert subprocess.run([*git, "fsck", "--full", "--strict"], capture_output=True).returncode == 0
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEPS, min_size=1, max_size=5), st.lists(STEPS, min_size=1, max_size=5))
 def test_what_somebody_changed_since_is_never_lost(call, later):
     with tempfile.TemporaryDirectory() as folder:
@@ -392,7 +392,7 @@ WORKER = """
 import sys, random, time
 from javis.undo import Checkpoints
 root, folder, name = sys.argv[1:]
-checkpoints = Checkpoints(root, folder)
+checkpoints = Checkpoints(root, folder, keep=10**6)
 print("ready", flush=True)
 for number in range(100000):
     with checkpoints.around(f"{name} {number}"):

@@ -93,7 +93,7 @@ def replace_file(
     before: bytes | None = None,  # what must still be there; else `ToolError`
 ) -> bool:  # whether there was a file before
     "Put the data at a place in one step; missing folders are made."
-    with explained(root, place), folder_of(root, place, make=True) as above:
+    with explained(root, place), folder_of(root, place, make=before is None) as above:
         if before is not None and content_of(root, place) != before:
             raise ToolError(f"{place.shown} was changed by something else meanwhile: read it again")
         if above is None:

@@ -90,7 +90,7 @@ def find_files(
             if fits(name[skip:] if whole else entry.name):
                 found.append(name)
     cut = "; cut short, a narrower pattern sees more" if late or len(found) > limit else ""
-    return "\n".join([*found[:limit], f"[files: {len(found[:limit])}{cut}]"])
+    return "\n".join([*sorted(found[:limit]), f"[files: {len(found[:limit])}{cut}]"])
 
 # %% ../../nbs/12c_tools_search.ipynb #ac14fdbb
 _MOST_BYTES = 8 * 2**20  # of one file
