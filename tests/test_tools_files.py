@@ -419,11 +419,22 @@ def test_a_hard_link_is_parted_and_a_link_inside_is_followed(project, root):
 # ---- whatever the tree, and whatever happens on the way ---------------------------------------------
 
 PLACES = st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=3).map("/".join)
-ENDS = st.sampled_from(["..", "../..", "../out", "../../out", "../out/a", "a", "b", "a/b", "/", "/etc", "OUT", "OUT/a", "."])
+ENDS = st.sampled_from(["..", "../..", "../out", "../../out", "a", "b", "a/b", "/", "/etc", "OUT", "OUT/f", "OUT/1", "OUT/2", "."])
 MOVES = st.one_of(st.tuples(st.just("folder"), PLACES), st.tuples(st.just("file"), PLACES),
                   st.tuples(st.just("link"), PLACES, ENDS), st.tuples(st.just("rename"), PLACES, PLACES),
                   st.tuples(st.just("swap"), PLACES, ENDS))
 ASKS = st.one_of(PLACES, st.tuples(PLACES, ENDS).map("/".join), st.tuples(ENDS, PLACES).map("/".join))
+
+
+@st.composite
+def journeys(draw):
+    "A path that is asked for, with something there, and what happens to the way while it is gone."
+    path = draw(PLACES)
+    parts = path.split("/")
+    swaps = st.tuples(st.just("swap"), st.integers(1, len(parts)).map(lambda end: "/".join(parts[:end])),
+                      st.sampled_from(["OUT/f", "OUT/1", "OUT/2", "a"]))
+    start = [("folder", path.rpartition("/")[0] or "."), ("file", path)]
+    return path, start, draw(st.lists(st.one_of(swaps, MOVES), max_size=8))
 
 
 def move(project, what, path, other=None):
@@ -435,11 +446,11 @@ def move(project, what, path, other=None):
     try:
         if what == "folder":
             target.mkdir(parents=True)
-        elif what == "file":
+        elif what == "file" and not target.is_symlink():
             target.write_text("inside\n")
         elif what == "rename":
             target.rename(project / other)
-        else:
+        elif what in ("link", "swap"):
             if what == "swap" and os.path.lexists(target):
                 target.rename(project / f"old{len(os.listdir(project))}")
             target.symlink_to(leads)
@@ -454,27 +465,29 @@ def seen_outside(base):
 
 @pytest.mark.skipif(not gate._CAN_WALK, reason="no walk by descriptors here")
 @pytest.mark.parametrize("with_openat2", [True, False])
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
-@given(start=st.lists(MOVES, max_size=8), asks=st.lists(ASKS, min_size=1, max_size=4),
-       flight=st.lists(MOVES, max_size=12), every=st.integers(1, 4))
-def test_nothing_outside_is_ever_opened(with_openat2, start, asks, flight, every):
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(start=st.lists(MOVES, max_size=5), journey=journeys(), asks=st.lists(ASKS, max_size=2), every=st.integers(1, 6))
+def test_nothing_outside_is_ever_opened(with_openat2, start, journey, asks, every):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         base, project = Path(folder).resolve(), Path(folder).resolve() / "proj"
-        (base / "out/a/b").mkdir(parents=True)
-        for path in ("out/b", "out/c", "out/a/c", "out/a/b/d", "a", "b"):
+        names = [f"1/{one}" for one in "abcd"] + [f"2/{one}/{two}" for one in "abcd" for two in "abcd"] + ["f"]
+        for path in [*(f"out/{name}" for name in names), "a", "b"]:
+            (base / path).parent.mkdir(parents=True, exist_ok=True)
             (base / path).write_text("outside\n")
         project.mkdir()
-        for one in start:
-            move(project, *one)
-        outside, root, left, calls = seen_outside(base), SafeRoot(project), list(flight), [0]
+        outside, root, left, calls = seen_outside(base), SafeRoot(project), [], [0]
+        list_dir(".", root=root)
+        asks = [journey[0], journey[0].rpartition("/")[0] or ".", *asks]
         if not with_openat2:
             patch.setattr(gate, "_openat2", lambda: None)
 
         def in_flight(function):
             def call(*arguments, **more):
                 calls[0] += 1
-                if calls[0] % every == 0 and left:
+                if calls[0] > 0 and calls[0] % every == 0 and left:
+                    calls[0] = -10**6  # nothing moves while something moves
                     move(project, *left.pop())
+                    calls[0] = 0
                 return function(*arguments, **more)
             return call
         # before each call that the gate and the tools make, something may be moved
@@ -486,6 +499,12 @@ def test_nothing_outside_is_ever_opened(with_openat2, start, asks, flight, every
                            lambda: write_file(f"{ask}/new", "written", root=root), lambda: list_dir(ask, root=root),
                            lambda: edit_file(ask, "outside", "edited", root=root), lambda: find_files("*", ask, root=root),
                            lambda: write_file(ask, "written", root=root)):
+                calls[0] = -10**6
+                for path in project.iterdir():
+                    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                for one in [*start, *journey[1]]:
+                    move(project, *one)
+                left[:], calls[0] = journey[2], 0
                 try:
                     said = action()
                 except ToolError as error:
@@ -494,6 +513,22 @@ def test_nothing_outside_is_ever_opened(with_openat2, start, asks, flight, every
                 assert ": outside" not in said and "edited" not in said
         patch.undo()
         assert seen_outside(base) == outside and sorted(os.listdir(base)) == ["a", "b", "out", "proj"]
+
+
+@pytest.mark.skipif(not gate._CAN_WALK, reason="no walk by descriptors here")
+def test_a_walk_does_not_enter_a_folder_that_became_a_link(project):
+    outside = project.parent / "outside"
+    outside.mkdir()
+    (outside / "theirs").write_text("")
+    (project / "a").mkdir()
+    handle, seen = os.open(project, os.O_RDONLY), []
+    for above, _, folders, others in contents.walk(handle, failed=lambda path: seen.append(f"not {path}")):
+        seen += [above + entry.name for entry in others]
+        if not above:
+            (project / "a").rmdir()
+            (project / "a").symlink_to(outside)
+    os.close(handle)
+    assert seen == ["not a"]
 
 
 @pytest.mark.skipif(not gate._CAN_WALK, reason="no walk by descriptors here")

@@ -515,7 +515,11 @@ def test_snapshots_read_back_as_they_were(project, tmp_path):
     camera = Camera(SafeRoot(project), tmp_path / "undo")
     shot = camera.take()
     assert get_snapshot(camera.objects, put_snapshot(camera.objects, shot, "x")) == shot
-    assert camera.take() == shot and camera_module._is_settled(os.stat(project), time.time_ns() + 10**10)
+    assert camera.take() == shot
+    ago = lambda newest, seconds: camera_module._is_settled(
+        os.stat_result(range(10), {"st_ctime_ns": newest, "st_mtime_ns": 0}), newest + int(seconds * 10**9))
+    assert not ago(10**18 + 123, 0.04) and ago(10**18 + 123, 0.06)  # a clock in steps of milliseconds
+    assert not ago(10**18, 2.4) and ago(10**18, 2.6)  # and one in steps of two seconds
 
 
 def test_unknown_ids_and_wrong_calls(project, checkpoints):
