@@ -82,7 +82,7 @@ class Camera:
         "Keep a content; returns its name, and whether it is closed."
         if not is_closed(path, self.root.secrets):
             return self.objects.put("blob", data), False
-        name = hmac.new((self.closed / "salt").read_bytes(), data, sha256).hexdigest()
+        name = self._closed_name(data)
         if not (self.closed / name).exists():
             put_private(self.closed / name, data)
         return name, True
@@ -93,9 +93,13 @@ class Camera:
             return self.objects.get(entry.name)
         with suppress(OSError):
             data = (self.closed / entry.name).read_bytes()
-            if hmac.new((self.closed / "salt").read_bytes(), data, sha256).hexdigest() == entry.name:
+            if self._closed_name(data) == entry.name:
                 return data
-        raise JavisError("A kept content of a closed file is missing or damaged: this cannot be undone.")
+        raise JavisError("A kept content of a closed file is missing or damaged: "
+                         "this cannot be undone.")
+
+    def _closed_name(self, data: bytes) -> str:
+        return hmac.new((self.closed / "salt").read_bytes(), data, sha256).hexdigest()
 
     def prune_closed(self, snapshots: Iterable[Snapshot]) -> None:
         "Remove the closed contents that none of the snapshots has."
@@ -124,11 +128,18 @@ class Camera:
         return snapshot
 
 # %% ../nbs/17a_camera.ipynb #bdbfcded
-def _enter(camera: Camera, above: str, folders: list[os.DirEntry], snapshot: Snapshot, ignores: Ignores | None) -> None:
+def _enter(
+    camera: Camera,
+    above: str,  # the folder, with a slash at the end
+    folders: list[os.DirEntry],  # those in it
+    snapshot: Snapshot,
+    ignores: Ignores | None,
+) -> None:
     "Note the folders in a folder, and take those off the list that are not looked at."
     for entry in folders[:]:
         path = above + entry.name
-        if _is_never_kept(entry.name) or path in camera.left_out or ignores and ignores.has(path, is_folder=True):
+        ignored = ignores is not None and ignores.has(path, is_folder=True)
+        if ignored or _is_never_kept(entry.name) or path in camera.left_out:
             snapshot.left_out[path] = "not looked at"
             folders.remove(entry)
         else:
@@ -153,26 +164,27 @@ def _walk(camera: Camera, ignores: Ignores | None) -> tuple[Snapshot, dict[str, 
                 with suppress(FileNotFoundError):
                     files[above + entry.name] = entry.stat(follow_symlinks=False)
             if len(files) > camera.limits.count:
-                raise JavisError(f"The project has more than {camera.limits.count} files, too many for undo: "
-                                 "name folders that may be left out.")
+                raise JavisError(f"The project has more than {camera.limits.count} files, too many "
+                                 "for undo: name folders that may be left out.")
     return snapshot, files
 
 # %% ../nbs/17a_camera.ipynb #a66a859c
 def _look(camera: Camera) -> tuple[Snapshot, dict[str, os.stat_result]]:
     "A snapshot without files, and the files that belong into it."
     limits = camera.limits
-    kept_size = lambda files: sum(found.st_size for found in files.values() if found.st_size <= limits.file)
+    kept_size = lambda files: sum(
+        found.st_size for found in files.values() if found.st_size <= limits.file)
     snapshot, files = _walk(camera, None)
     if kept_size(files) > limits.project:
         ignores = Ignores()
         snapshot, files = _walk(camera, ignores)
-        large = [path for path, found in files.items() if found.st_size > 2**16 and ignores.has(path)]
-        for path in large:
+        large = [path for path, found in files.items() if found.st_size > 2**16]
+        for path in filter(ignores.has, large):
             snapshot.left_out[path] = "ignored by git, in a large project"
             del files[path]
         if kept_size(files) > limits.project:
-            raise JavisError(f"The project has more than {size_text(limits.project)} in it, too much for undo: "
-                             "name folders that may be left out.")
+            raise JavisError(f"The project has more than {size_text(limits.project)} in it, too "
+                             "much for undo: name folders that may be left out.")
     for path in [path for path, found in files.items() if found.st_size > limits.file]:
         written = time.strftime("%F %T", time.localtime(files[path].st_mtime))
         snapshot.left_out[path] = f"larger than {size_text(limits.file)}, written {written}"

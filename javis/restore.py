@@ -36,7 +36,8 @@ class Change(NamedTuple):
         "One word for it."
         if self.old is None or self.new is None:
             return "added" if self.old is None else "removed"
-        return "changed" if self.old[2:] != self.new[2:] or self.old.kind != self.new.kind else "permissions"
+        same = self.old._replace(mode=0) == self.new._replace(mode=0)
+        return "permissions" if same else "changed"
 
     def __str__(self) -> str:
         kind = (self.new or self.old).kind
@@ -53,10 +54,9 @@ def differences(old: Snapshot, new: Snapshot) -> list[Change]:
 # %% ../nbs/17b_restore.ipynb #1818857c
 def unknown(old: Snapshot, new: Snapshot) -> dict[str, str]:
     "The paths that have changed without being kept, and why they were not."
-    one, two = ({path: shot.left_out.get(path) or path in shot.entries for path in old.left_out | new.left_out}
-                for shot in (old, new))
     reasons = old.left_out | new.left_out
-    return {path: reasons[path] for path in sorted(one) if one[path] != two[path]}
+    state = lambda shot, path: shot.left_out.get(path) or path in shot.entries
+    return {path: reasons[path] for path in sorted(reasons) if state(old, path) != state(new, path)}
 
 # %% ../nbs/17b_restore.ipynb #668e9bac
 def _decoded(data: bytes) -> str | None:
@@ -75,8 +75,8 @@ def show(camera: Camera, change: Change) -> str:
     if not files or change.what == "permissions":
         return f"{change}{modes}"
     if any(entry.kind == "link" for entry in files):
-        where = " to ".join(os.fsdecode(camera.content(entry)) for entry in files if entry.kind == "link")
-        return f"{change} (a link: {where})"
+        leads = [os.fsdecode(camera.content(entry)) for entry in files if entry.kind == "link"]
+        return f"{change} (a link: {' to '.join(leads)})"
     data = [entry and entry.kind == "file" and camera.content(entry) for entry in (old, new)]
     texts = [_decoded(one) if isinstance(one, bytes) else None for one in data]
     if any(isinstance(one, bytes) and text is None for one, text in zip(data, texts)):
@@ -183,7 +183,8 @@ def apply(
             action()
         except OSError as error:
             in_the_way = error.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV)
-            failed[change.path] = "a link or a file is in the way" if in_the_way else str(error.strerror)
+            why = "a link or a file is in the way" if in_the_way else str(error.strerror)
+            failed[change.path] = why
         except (ToolError, JavisError) as error:
             failed[change.path] = str(error)
     return failed

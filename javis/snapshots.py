@@ -21,7 +21,14 @@ from typing import Literal, NamedTuple
 from .basics import JavisError
 
 # %% ../nbs/17_snapshots.ipynb #b59b3b66
-_CONFIG = "[core]\n\trepositoryformatversion = 1\n\tbare = true\n[extensions]\n\tobjectFormat = sha256\n[gc]\n\tauto = 0\n"
+_CONFIG = """[core]
+\trepositoryformatversion = 1
+\tbare = true
+[extensions]
+\tobjectFormat = sha256
+[gc]
+\tauto = 0
+"""
 
 # %% ../nbs/17_snapshots.ipynb #45c1fccd
 def put_private(path: Path, data: bytes) -> None:
@@ -68,7 +75,8 @@ class Objects:
             whole = zlib.decompress(self.path(name).read_bytes())
             if sha256(whole).hexdigest() == name:
                 return whole.partition(b"\0")[2]
-        raise JavisError(f"A kept content ({name[:12]}) is missing or damaged: this cannot be undone.")
+        raise JavisError(f"A kept content ({name[:12]}) is missing or damaged: "
+                         "this cannot be undone.")
 
 # %% ../nbs/17_snapshots.ipynb #01c71f7c
 class Entry(NamedTuple):
@@ -220,6 +228,7 @@ def locked(path: Path, timeout_s: float = 30) -> Iterator[None]:
     with open(path, "ab") as file:
         while not _try_lock(file):
             if time.monotonic() > deadline:
-                raise JavisError("Another JAVIS is busy with the undo history of this project. Try again.")
+                raise JavisError("Another JAVIS is busy with the undo history of this project. "
+                                 "Try again.")
             time.sleep(0.005)
         yield

@@ -531,4 +531,4 @@ def test_unknown_ids_and_wrong_calls(project, checkpoints):
     with pytest.raises(JavisError, match="nothing to undo"):
         checkpoints.undo()
     assert str(checkpoints.undo(id)) == "nothing to do" and checkpoints.changes(id[-6:]) == ("", [])
-    assert json.loads((checkpoints.folder / "journal.jsonl").read_text().splitlines()[0])["id"] == id
+    assert json.loads((checkpoints.folder / "journal.jsonl").read_text().strip().splitlines()[0])["id"] == id

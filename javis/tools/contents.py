@@ -126,7 +126,7 @@ def walk(
     above: str = "",  # what stands before each name, such as `src/`
     failed: Callable[[str], None] = lambda path: None,  # told of a folder that cannot be entered
 ) -> Iterator[tuple[str, int | str | Path, list[os.DirEntry], list[os.DirEntry]]]:
-    "Each folder below one, as (its path with a slash at the end, the folder, folders in it, the rest)."
+    "Each folder below one: its path with a slash at the end, the folder, folders in it, the rest."
     with os.scandir(folder) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     folders, others = [], []

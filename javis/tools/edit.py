@@ -51,7 +51,7 @@ def diff_text(
 
 # %% ../../nbs/12d_tools_edit.ipynb #a24d876b
 def _starts(text: str, old: str) -> list[re.Match]:
-    "The places of a text within another, up to 1000, also those that overlap; group 1 is what is there."
+    "The places of a text within another, up to 1000, overlapping too; group 1 is what is there."
     lines = map(re.escape, old.replace("\r\n", "\n").split("\n"))
     return list(islice(re.finditer("(?=(" + r"\r?\n".join(lines) + "))", text), 1000))
 
@@ -83,8 +83,9 @@ def _not_found(shown: str, text: str, old: str) -> str:
     at, why = near
     count = old.strip("\r\n").count("\n") + 1
     lines = readable(text).replace("\r\n", "\n").split("\n")[at:at + min(count, 20)]
-    numbered = "\n".join(f"{at + number}  {clip(line, 200)}" for number, line in enumerate(lines, 1))
-    return f"the old text is not in {shown}. From line {at + 1} on {why}; there it says:\n{numbered}"
+    numbered = [f"{number}  {clip(line, 200)}" for number, line in enumerate(lines, at + 1)]
+    about = f"the old text is not in {shown}. From line {at + 1} on {why}; there it says:"
+    return "\n".join([about, *numbered])
 
 # %% ../../nbs/12d_tools_edit.ipynb #eff3c436
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def _change(shown: str, text: str, old: str, new: str) -> _Change:
         raise ToolError(_not_found(shown, text, old))
     if len(found) > 1:
         lines = ", ".join(str(_line_number(text, match.start())) for match in found[:10])
-        raise ToolError(f"the old text is in {shown} {len(found)} times, from lines {lines}"
-                        f"{', ...' * (len(found) > 10)}. Add lines around it until there is one such place")
+        more = ", ..." if len(found) > 10 else ""
+        raise ToolError(f"the old text is in {shown} {len(found)} times, from lines {lines}{more}. "
+                        "Add lines around it until there is one such place")
     there, start = found[0][1], found[0].start()
     around = there if "\n" in there else text
     ending = "\r\n" if 2 * around.count("\r\n") > around.count("\n") else "\n"
@@ -121,12 +123,13 @@ def _pairs(old: str, new: str, more: list[dict[str, str]] | None) -> Iterator[tu
 
 # %% ../../nbs/12d_tools_edit.ipynb #5d4df441
 def _edited(shown: str, text: str, pairs: Iterator[tuple[str, str]]) -> tuple[str, list[int]]:
-    "The text after all replacements, and the lines where they begin; `ToolError` if one cannot be made."
-    changes = sorted((_change(shown, text, *pair) for pair in pairs), key=lambda change: change.start)
+    "The text after all replacements, and the lines where they begin; `ToolError` if one fails."
+    changes = [_change(shown, text, *pair) for pair in pairs]
+    changes.sort(key=lambda change: change.start)
     for first, second in zip(changes, changes[1:]):
         if second.start < first.end:
-            raise ToolError(f"two of the old texts overlap at line {_line_number(text, second.start)} of {shown}: "
-                            "make one of them")
+            line = _line_number(text, second.start)
+            raise ToolError(f"two of the old texts overlap at line {line} of {shown}: make them one")
     parts, at = [], 0
     for change in changes:
         parts += [text[at:change.start], change.text]
@@ -152,7 +155,7 @@ def edit_file(
     text = text_of(root, place)
     edited, lines = _edited(place.shown, text, _pairs(old, new, more))
     if edited == text:
-        raise ToolError(f"nothing would change in {place.shown}: the old and the new text are the same")
+        raise ToolError(f"nothing would change in {place.shown}: both texts are the same")
     replace_file(root, place, edited.encode("utf-8", "surrogateescape"),
                  before=text.encode("utf-8", "surrogateescape"))
     return f"edited {place.shown} at line{'s' * (len(lines) > 1)} {', '.join(map(str, lines))}"

@@ -17,7 +17,7 @@ _SETS = {"alpha": "a-zA-Z", "digit": "0-9", "alnum": "a-zA-Z0-9", "upper": "A-Z"
 
 # %% ../../nbs/12b_tools_ignore.ipynb #eb922280
 def _letters(pattern: str, start: int) -> tuple[str, int] | None:
-    "The set of letters that begins at a bracket as an expression, and where it ends; None if it does not."
+    "The set of letters that begins at a bracket, and where it ends; None if it does not."
     negated = pattern[start + 1:start + 2] in ("!", "^")
     at = first = start + 1 + negated
     found, before = "", ""

@@ -23,7 +23,7 @@ from .base import ToolError, clip, current_call
 from .contents import NOT_OURS, walk
 from .ignore import Ignores, glob_expression
 from .policy import Place
-from .root import SafeRoot, explained, is_closed, open_file, open_folder
+from .root import _FLAGS, SafeRoot, explained, is_closed, open_file, open_folder
 
 # %% ../../nbs/12c_tools_search.ipynb #ff579654
 def add_ignores(ignores: Ignores, folder: int | str | Path, above: str) -> None:
@@ -31,8 +31,7 @@ def add_ignores(ignores: Ignores, folder: int | str | Path, above: str) -> None:
     by_path = not isinstance(folder, int)
     with suppress(OSError):
         name = os.path.join(folder, ".gitignore") if by_path else ".gitignore"
-        flags = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-        handle = os.open(name, os.O_RDONLY | flags, dir_fd=None if by_path else folder)
+        handle = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=None if by_path else folder)
         with open(handle, "rb") as file:
             found = os.fstat(handle)
             if S_ISREG(found.st_mode) and found.st_size < 2**20:
@@ -70,7 +69,7 @@ def _below(
 
 # %% ../../nbs/12c_tools_search.ipynb #6497dab2
 def find_files(
-    pattern: Annotated[str, Field(min_length=1, max_length=200)],  # such as *.py or src/**/test_*.py
+    pattern: Annotated[str, Field(min_length=1, max_length=200)],  # such as *.py or src/**/*.md
     path: Path = Path("."),  # the folder to look in
     *,
     root: SafeRoot,
@@ -111,15 +110,15 @@ def _matches(shown: str, handle: int, pattern: bytes) -> Iterator[str]:
             yield f"{shown}:{number}: {clip(line.decode('utf-8', 'replace').strip(), 200)}"
 
 # %% ../../nbs/12c_tools_search.ipynb #5de20e4e
-_OPEN = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_OPEN = os.O_RDONLY | _FLAGS
 
 # %% ../../nbs/12c_tools_search.ipynb #0e784d55
 def _read_all(root: SafeRoot, place: Place, pattern: bytes) -> Iterator[list[str]]:
     "The matching lines of each file below a folder."
     for path, folder, entry in _below(root, place):
         with suppress(OSError):
-            by_path = not isinstance(folder, int)
-            handle = os.open(entry.path if by_path else entry.name, _OPEN, dir_fd=None if by_path else folder)
+            beside = isinstance(folder, int)
+            handle = os.open(entry.name if beside else entry.path, _OPEN, dir_fd=folder if beside else None)
             yield list(islice(_matches(path, handle, pattern), 1000))
 
 # %% ../../nbs/12c_tools_search.ipynb #8ef17695
@@ -132,10 +131,11 @@ def _ripgrep(root: SafeRoot) -> str | None:
 # %% ../../nbs/12c_tools_search.ipynb #c19d4692
 def _command(rg: str, pattern: str) -> list[str]:
     "The command that names the files that may hold a pattern."
-    quiet = "--no-config --no-pre --no-follow --no-search-zip --no-messages --no-ignore-global".split()
-    alike = "--no-require-git --no-ignore-dot --no-ignore-parent --no-ignore-exclude --hidden --text".split()
+    quiet = ["--no-config", "--no-pre", "--no-follow", "--no-search-zip", "--no-messages"]
+    alike = ["--no-require-git", "--no-ignore-dot", "--no-ignore-parent", "--no-ignore-exclude",
+             "--no-ignore-global", "--hidden", "--text", "--encoding=none"]
     left_out = [f"--glob=!{name}" for name in sorted(NOT_OURS)]
-    what = ["--encoding=none", f"--max-filesize={_MOST_BYTES}", "--files-with-matches", "--null", "--fixed-strings"]
+    what = [f"--max-filesize={_MOST_BYTES}", "--files-with-matches", "--null", "--fixed-strings"]
     fold = ["--ignore-case"] if pattern == pattern.lower() else []
     return [rg, *quiet, *alike, *left_out, *what, *fold, f"--regexp={pattern}", "--", "./"]
 
@@ -149,7 +149,8 @@ def _named_by(rg: str, place: Place, pattern: str) -> Iterator[str]:
         try:
             while data := process.stdout.read1(65536):
                 *names, rest = (rest + data).split(b"\0")
-                yield from (os.fsdecode(name).removeprefix("./").replace(os.sep, "/") for name in names)
+                for name in names:
+                    yield os.fsdecode(name).removeprefix("./").replace(os.sep, "/")
                 yield ""  # a moment to look at the clock
         finally:
             process.kill()
@@ -180,7 +181,7 @@ def _read_named(root: SafeRoot, place: Place, pattern: bytes, rg: str) -> Iterat
 
 # %% ../../nbs/12c_tools_search.ipynb #84fc311c
 def _gather(hits: Iterable[list[str]], limit: int, timeout_s: float) -> tuple[list[str], bool]:
-    "The first lines of a search, one more than `limit` if there are more, and whether it was cut short."
+    "The first lines of a search, one more than `limit` at most, and whether it was cut short."
     found, deadline, stop = [], time.monotonic() + timeout_s, current_call().cancelled
     for lines in hits:
         found += lines
@@ -203,7 +204,8 @@ def search_text(
     place, wanted, rg = root.place(path), pattern.encode(), find_rg(root)
     with explained(root, place):
         if not os.path.isdir(place.real):
-            hits = (lines for lines in [list(_matches(place.shown, open_file(root, place), wanted))])
+            lines = list(_matches(place.shown, open_file(root, place), wanted))
+            hits = (lines for _ in "1")
         elif rg and not {"\0", "\n"} & set(pattern):
             hits = _read_named(root, place, wanted, rg)
         else:

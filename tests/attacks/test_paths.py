@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from javis.tools import names
 from javis.tools import root as gate
 from javis.tools.base import Toolbox, ToolError, tool
 from javis.tools.edit import edit_diff, edit_file
 from javis.tools.files import list_dir, read_file, write_diff, write_file
 from javis.tools.policy import Policy
-from javis.tools.root import SafeRoot, open_file, second_meaning
+from javis.tools.names import second_meaning
+from javis.tools.root import SafeRoot, open_file
 from javis.tools.search import find_files, search_text
 from javis.undo import Checkpoints
 
@@ -176,7 +178,7 @@ def windows_names(place):
     for path in WINDOWS:
         assert second_meaning(path)
         with pytest.raises(ToolError, match="on Windows it means"):
-            gate._check_name(path, place.project, windows=True)
+            names.check_name(path, place.project, windows=True)
         for approved in (False, True):
             said = place.tools.call("write_file", {"path": path, "content": "x"}, approved=approved)
             assert "is refused" in said, said
@@ -194,11 +196,11 @@ def twins(place):
         if path == Path(path.anchor):
             return path
         above = real(path.parent)
-        names = listdir(above) if above.is_dir() else []
-        return above / next((name for name in names if fold(name) == fold(path.name)), path.name)
+        listed = listdir(above) if above.is_dir() else []
+        return above / next((name for name in listed if fold(name) == fold(path.name)), path.name)
     (place.project / "é.key").write_text(HUSH)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "_takes_other_cases", lambda folder: True)
+        patch.setattr(names, "_takes_other_cases", lambda folder: True)
         patch.setattr(gate.os, "lstat", lambda path, **more: lstat(real(path), **more))
         patch.setattr(gate.os.path, "lexists", lambda path: lexists(real(path)))
         for path in (".ENV", ".Git/hooks/pre-commit", "E\u0301.KEY", "SRC/APP.PY"):
@@ -213,9 +215,9 @@ def twins(place):
 def twins_of_secrets(place):
     "A disk that finds a secret under a name that no pattern fits."
     (place.project / ".ssh").mkdir()
-    listed = gate._listed_name
+    listed = names._listed_name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "_takes_other_cases", lambda folder: True)
+        patch.setattr(names, "_takes_other_cases", lambda folder: True)
         real = os.lstat
         odd = {str(place.project / ".\u017fsh"): str(place.project / ".ssh")}
         patch.setattr(gate.os, "lstat", lambda path, **more: real(odd.get(str(path), path), **more))
@@ -352,8 +354,8 @@ WEAKER = {
     "no walk without links": (gate, "_reach", reach_by_path),
     "links are followed at the end": (gate, "_FLAGS", os.O_NONBLOCK),
     "no closed files": (SafeRoot, "is_secret", lambda self, place: False),
-    "no second meanings": (gate, "_check_name", lambda *arguments, **more: None),
-    "no spelling of the disk": (gate, "_listed_path", lambda real, base: real),
+    "no second meanings": (gate, "check_name", lambda *arguments, **more: None),
+    "no spelling of the disk": (gate, "listed_path", lambda real, base: real),
 }
 
 
