@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from javis.basics import ConfigError, MissingExtra
 from javis.tools import readable as reading
-from javis.tools import search
+from javis.tools import engines as search
 from javis.tools.addresses import Reach, WebError, parse_url
 from javis.tools.base import Call, Toolbox, ToolError, running, tool
 from javis.tools.cache import WebCache
 from javis.tools.readable import decoded, readable
-from javis.tools.search import Hit, ddgs_search, engines_of, search_in_turn, searxng_search
+from javis.tools.engines import Hit, ddgs_search, engines_of, search_in_turn, searxng_search
 from javis.tools.transport import Page, download, in_time
 from javis.tools.web import fetch_url, web_search
 

@@ -18,7 +18,7 @@ from .addresses import WebError, parse_url
 from .base import ToolError
 from .cache import WebCache
 from .readable import decoded, readable
-from .search import Engine, Hit, ddgs_search, search_in_turn
+from .engines import Engine, Hit, ddgs_search, search_in_turn
 from .transport import Page, download
 
 # %% ../../nbs/14e_tools_web.ipynb #edc47509
