@@ -7,6 +7,7 @@ __all__ = ['SessionBusy', 'NothingAsked', 'ChatSession', 'open_session']
 
 # %% ../nbs/32_session.ipynb #5c75e505
 import asyncio
+import logging
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -19,8 +20,11 @@ from .events import Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished
 from .records import Message
 from .store import Store
 from .tools.policy import Policy
-from .tools.system import default_toolbox
+from .tools.system import WallWhenNeeded, default_toolbox
+from .tools.trust import project_rules
 from .turn import Control, background_loop
+
+_log = logging.getLogger("javis.session")
 
 # %% ../nbs/32_session.ipynb #b187327e
 class SessionBusy(JavisError):
@@ -153,6 +157,12 @@ def open_session(
     "A session with the store, the tools and the rules of a project."
     settings = settings or load_settings()
     setup_logging(settings)
-    policy = Policy.load(settings.paths.tools_policy, settings.tools.mode, root or settings.root)
-    return ChatSession(settings, store or Store(settings.paths.db),
-                       default_toolbox(settings, root=root), policy, **options)
+    rules, ignored = project_rules(settings.paths.tools_policy)
+    if ignored:
+        _log.warning("%s opens more than your own rules, which counts once it is trusted (`javis policy "
+                     "trust`): %s", settings.paths.tools_policy.name, "; ".join(ignored))
+    wall = WallWhenNeeded(rules, settings.tools)
+    toolbox = default_toolbox(settings, root=root, wall=wall)
+    named = str(wall) if settings.tools.mode == "auto" and wall.level != "L0" else ""
+    policy = Policy(Path(root or settings.root), settings.tools.mode, rules, named)
+    return ChatSession(settings, store or Store(settings.paths.db), toolbox, policy, **options)

@@ -92,6 +92,9 @@ class ToolsSettings(Section):
     max_rounds: int | None = Field(
         None, ge=1, le=200, description="a whole number of rounds from 1, or null")
     timeout_s: float = Field(30.0, gt=0, description="a number of seconds above 0")
+    sandbox: Literal["auto", "off"] = Field("auto", description="auto or off")
+    sandbox_network: bool = Field(False, description="true or false")
+    search: list[str] = Field(["ddgs"], description="a list of ddgs and addresses of SearXNG servers")
     max_output_chars: int = Field(4000, ge=200,
                                   description="a whole number of characters from 200")
 

@@ -9,7 +9,6 @@ __all__ = ['Verdict', 'Mode', 'Place', 'place_of', 'matching_pattern', 'Rule', '
 # %% ../../nbs/11_tools_policy.ipynb #4a7e32e4
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -21,6 +20,7 @@ from pydantic import Field, ValidationError
 
 from ..config import ConfigError, Section, read_yaml
 from .base import Effect, Tool, ToolError
+from .commands import judge, pieces
 
 # %% ../../nbs/11_tools_policy.ipynb #ca5947c8
 @dataclass(frozen=True)
@@ -41,8 +41,12 @@ def place_of(
 ) -> Place:
     "Follow a path from the project folder to its end; `ToolError` for one that cannot be a path."
     given, base = str(path), Path(os.path.realpath(root))
-    if not given or _NOT_IN_A_PATH.search(given) or len(given) > 4096:
+    if not given or _NOT_IN_A_PATH.search(given) or len(given) > 4096 or given.startswith("//"):
         raise ToolError(f"{given[:80]!r} is not a path")
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError:
+        raise ToolError(f"{given[:80]!r} is not a path") from None
     written = Path(os.path.expanduser(given))
     real = Path(os.path.realpath(base / written))
     if real == base or base in real.parents:
@@ -56,7 +60,7 @@ _SECRETS = [
     "*.pfx", "*.kdbx", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "!*.pub", ".ssh", ".aws",
     ".azure", ".gnupg", ".kube", ".netrc", "_netrc", ".pgpass", ".pypirc", ".npmrc",
     ".git-credentials", "credentials.json", ".config/gcloud", ".config/gh", ".docker/config.json",
-    "huggingface/token", "/etc/shadow", "/etc/sudoers", "/proc", "/sys", "/dev",
+    "huggingface/token", "data/undo", "/etc/shadow", "/etc/sudoers", "/proc", "/sys", "/dev",
 ]
 
 # %% ../../nbs/11_tools_policy.ipynb #558e3882
@@ -83,7 +87,9 @@ def matching_pattern(
 # %% ../../nbs/11_tools_policy.ipynb #b980581a
 _PROTECTED = [
     ".git", "configs/tools.yaml", "configs/config.yaml", "conftest.py", "*.pth", "Makefile",
-    ".github", ".vscode", ".idea", ".jupyter", ".ipython", ".bashrc", ".profile", ".zshrc",
+    ".github", ".vscode", ".idea", ".jupyter", ".ipython", ".bashrc", ".bash_profile", ".profile",
+    ".zshrc", ".zshenv", ".gitconfig", ".gitattributes", ".envrc", ".pre-commit-config.yaml",
+    "sitecustomize.py", ".javis", ".mcp.json", "configs/mcp.yaml",
 ]
 
 # %% ../../nbs/11_tools_policy.ipynb #6bdcbaea
@@ -117,7 +123,8 @@ class Rules(Section):
     defaults: Defaults = Field(Defaults(), description="allow, ask or deny for each effect")
     secrets: list[str] = Field(_SECRETS, description="a list of patterns of files that stay closed")
     protected: list[str] = Field(_PROTECTED, description="a list of patterns of files to ask about")
-    private_network: bool = Field(False, description="true or false: may fetch_url open 127.0.0.1")
+    private_network: bool = Field(False, description="true or false: may fetch_url open your network")
+    private_hosts: list[str] = Field([], description="a list of hosts that fetch_url may open too")
     shell_variables: list[str] = Field([], description="a list of variables that commands may see")
 
 # %% ../../nbs/11_tools_policy.ipynb #1f33464f
@@ -149,18 +156,11 @@ def load_rules(path: str | Path) -> Rules:
                       f"rules; its keys are {', '.join(Rules.model_fields)}.")
 
 # %% ../../nbs/11_tools_policy.ipynb #232ac984
-_SHELL_SYNTAX = re.compile(r"[;&|<>$`\\\n\r(){}*?\[\]~!#]")
-
-# %% ../../nbs/11_tools_policy.ipynb #927fb9aa
 def is_plain_command(command: str, secrets: Iterable[str]) -> bool:
-    "Whether a shell would run exactly one program, with exactly these words."
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return False
-    if not words or "=" in words[0] or _SHELL_SYNTAX.search(command):
-        return False
-    return not any(matching_pattern(word, secrets) for word in words)
+    "Whether a shell would run exactly one program, with exactly these words, none of them secret."
+    found = judge(command)
+    return found.kind != "complex" and not any(
+        matching_pattern(word, secrets) for word in (*found.words, *found.paths))
 
 # %% ../../nbs/11_tools_policy.ipynb #b1b6cf31
 @dataclass(frozen=True)
@@ -198,6 +198,8 @@ def _about_place(place: Place, effect: Effect, rules: Rules) -> Iterator[Decisio
         yield Decision("deny", f"{place.given} leads out of the project folder, to {place.shown}")
     if place.kind == "outside":
         yield Decision("ask", f"{place.shown} is outside the project folder")
+    if effect == "write" and place.real.is_file() and place.real.stat().st_nlink > 1:
+        yield Decision("ask", f"{place.shown} has other names too, which would change with it")
     guard = matching_pattern(place.shown, rules.protected)
     if guard and effect != "read":
         yield Decision("ask", f"{place.shown} decides what runs later: {guard} in protected")
@@ -218,6 +220,8 @@ def _about_rules(
 ) -> Iterator[Decision]:
     "The rules that fit a call; a rule that allows must fit what is real and a plain command."
     both = {name: [plain[name], real[name]] for name in plain}
+    if tool.effect == "exec":  # what closes looks behind wrappers and chains too
+        both = {name: [*values, *pieces(values[0])] for name, values in both.items()}
     ends = {name: [value] for name, value in real.items()}
     open_to_rules = tool.effect != "exec" or all(
         is_plain_command(value, rules.secrets) for value in plain.values())
