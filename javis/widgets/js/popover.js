@@ -1,6 +1,7 @@
 /** One small window over the chat: a source, what will be sent, a menu. Escape and a click elsewhere close it. */
 
 import { h, put, setAttr } from './dom.js';
+import { isKey } from './ui.js';
 
 export class Popover {
   /** @param {HTMLElement} root it is placed inside */
@@ -15,12 +16,12 @@ export class Popover {
     this.timer = null;
     this.el.addEventListener('pointerenter', () => clearTimeout(this.timer));
     this.el.addEventListener('pointerleave', () => this.leave());
-    this.el.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') {
-        event.stopPropagation();
-        this.close(true);
-      }
-    });
+    root.addEventListener('keydown', (event) => {
+      if (this.el.hidden || !isKey(event, 'Escape')) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.close();
+    }, true);
     this.outside = (/** @type {Event} */ event) => {
       const target = /** @type {Node} */ (event.composedPath()[0]);
       if (!this.el.hidden && !this.el.contains(target) && !this.anchor?.contains(target)) this.close();
@@ -52,7 +53,7 @@ export class Popover {
     if (how.focus) /** @type {HTMLElement|null} */ (this.el.querySelector('summary,button,input,a[href],[tabindex]'))?.focus({ preventScroll: true });
   }
 
-  /** Under the anchor if there is room in the chat, else over it. */
+  /** Under the anchor if there is room in the chat, else where there is more; never beyond the chat, which may be cut off there. */
   place() {
     if (!this.anchor || this.el.hidden) return;
     const root = this.root.getBoundingClientRect();
@@ -61,8 +62,9 @@ export class Popover {
     this.el.style.maxWidth = `${Math.min(460, this.root.offsetWidth - 16)}px`;
     const below = (root.bottom - at.bottom) / scale;
     const above = (at.top - root.top) / scale;
-    const down = below >= Math.min(this.el.scrollHeight + 12, 220) || below > above;
-    this.el.style.maxHeight = `${Math.max(180, Math.min(380, (down ? below : above) - 14))}px`;
+    this.el.style.maxHeight = '';
+    const down = below >= Math.min(this.el.offsetHeight, 380) + 14 || below >= above;
+    this.el.style.maxHeight = `${Math.max(60, Math.min(380, (down ? below : above) - 14))}px`;
     const left = Math.max(8, Math.min((at.left - root.left) / scale - 8, this.root.offsetWidth - this.el.offsetWidth - 8));
     this.el.style.left = `${left}px`;
     this.el.style.top = down ? `${(at.bottom - root.top) / scale + 6}px` : '';
