@@ -860,8 +860,7 @@ def test_conversations_go_when_the_focus_does(chat):
     assert not chat.page.locator(".jv-threads").is_visible() and chat.js("return document.activeElement.className").endswith("jv-box")
 
 
-def test_code_is_copied_inserted_run_and_watched(chat):
-    chat.js("""
+CELLS = """
         const signal = () => { const all = new Set(); return {connect: (f) => all.add(f), disconnect: (f) => all.delete(f), emit: () => all.forEach((f) => f())}; };
         const cells = [];
         globalThis.shared = {cells, changed: signal(), insertCell: (at, given) => {
@@ -870,7 +869,26 @@ def test_code_is_copied_inserted_run_and_watched(chat):
           cells.splice(at, 0, cell); return cell; }};
         globalThis.runs = [];
         chat.model.widget_manager = {context: {model: {sharedModel: shared}, sessionContext: {session: {kernel: {
-          requestExecute: (request) => { const future = {done: Promise.resolve()}; runs.push([request, future]); return future; }}}}}};""")
+          requestExecute: (request) => { const future = {done: Promise.resolve()}; runs.push([request, future]); return future; }}}}}};"""
+
+
+def test_what_a_cell_out_of_sight_prints_is_put_into_it(chat):
+    chat.js(CELLS)
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", "```python\ndraw()\n```", "u1"))
+    chat.page.click(".jv-insertrun")
+    outputs = chat.js("""const [, future] = runs[0];
+        const say = (msg_type, content) => future.onIOPub({header: {msg_type}, content});
+        say('stream', {name: 'stdout', text: 'one '}); say('clear_output', {wait: true}); say('stream', {name: 'stdout', text: 'two '});
+        say('stream', {name: 'stdout', text: 'three'}); say('status', {execution_state: 'busy'});
+        say('display_data', {data: {'text/plain': '1 %'}, metadata: {}, transient: {display_id: 'bar'}});
+        say('update_display_data', {data: {'text/plain': '9 %'}, metadata: {}, transient: {display_id: 'bar'}});
+        return shared.cells[0].outputs""")
+    assert outputs == [{"output_type": "stream", "name": "stdout", "text": "two three"},
+                       {"output_type": "display_data", "data": {"text/plain": "9 %"}, "metadata": {}}]
+
+
+def test_code_is_copied_inserted_run_and_watched(chat):
+    chat.js(CELLS)
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     chat.snap(chat.user("u1", "x"), chat.answer("a1", "```python\n1/0\n```\n\n```json\n{}\n```", "u1"))
     chat.page.click(".jv-codeactions button >> nth=0")

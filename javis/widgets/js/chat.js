@@ -302,10 +302,10 @@ export class ChatView {
 
   help() {
     const { say } = this;
-    const lists = HELP.map(([title, keys]) => [h('h6', null, say(title)), h('dl', null, ...keys.flatMap(([names, what]) => [
-      h('dt', null, ...names.split(' ').map((name) => h('kbd', null, name))), h('dd', null, say(what))]))]).flat();
-    this.popover.open(this.composer.slash, h('div', { class: 'jv-help', attr: { tabindex: '0' } }, h('strong', null, say('help')), ...lists),
-      { pinned: true, label: say('help'), focus: true });
+    const parts = HELP.map(([title, keys]) => h('section', null, h('h6', null, say(title)), h('dl', null, ...keys.flatMap(([names, what]) => [
+      h('dt', null, ...names.split(' ').map((name) => h('kbd', null, name))), h('dd', null, say(what))]))));
+    this.popover.open(this.composer.slash, h('div', { class: 'jv-help', attr: { tabindex: '0' } }, ...parts),
+      { pinned: true, label: say('help'), focus: true, width: 700 });
   }
 
   exportMenu() {

@@ -10,6 +10,7 @@ export class Popover {
     this.el = h('div', { class: 'jv-popover', attr: { hidden: true } });
     root.appendChild(this.el);
     this.pinned = false;
+    this.width = 460;
     /** @type {HTMLElement|null} */
     this.anchor = null;
     /** @type {any} */
@@ -32,7 +33,7 @@ export class Popover {
   /**
    * @param {HTMLElement} anchor
    * @param {HTMLElement} content
-   * @param {{pinned?: boolean, label?: string, role?: string, focus?: boolean}} [how]
+   * @param {{pinned?: boolean, label?: string, role?: string, focus?: boolean, width?: number}} [how] width: at most
    */
   open(anchor, content, how = {}) {
     clearTimeout(this.timer);
@@ -43,6 +44,7 @@ export class Popover {
     }
     if (this.anchor && this.anchor !== anchor) this.anchor.removeAttribute('aria-expanded');
     this.pinned = !!how.pinned;
+    this.width = how.width ?? 460;
     this.anchor = anchor;
     put(this.el, content);
     setAttr(this.el, 'role', how.role ?? 'dialog');
@@ -59,7 +61,7 @@ export class Popover {
     const root = this.root.getBoundingClientRect();
     const at = this.anchor.getBoundingClientRect();
     const scale = root.width / (this.root.offsetWidth || 1) || 1;
-    this.el.style.maxWidth = `${Math.min(460, this.root.offsetWidth - 16)}px`;
+    this.el.style.maxWidth = `${Math.min(this.width, this.root.offsetWidth - 16)}px`;
     const below = (root.bottom - at.bottom) / scale;
     const above = (at.top - root.top) / scale;
     this.el.style.maxHeight = '';

@@ -18,8 +18,8 @@ const TEXTS = {
   stopping: ['Stopping…', '중지하는 중…'],
   queued: ['Kernel busy: your message waits', '커널이 바쁩니다. 메시지가 대기 중입니다'],
   connecting: ['Connecting to the kernel…', '커널에 연결하는 중…'],
-  away: ['The kernel does not answer. It may be busy or restarted: run the cell again to go on.',
-    '커널이 응답하지 않습니다. 바쁘거나 다시 시작되었을 수 있습니다. 셀을 다시 실행하면 이어집니다.'],
+  away: ['The kernel does not answer. If it was restarted, run the cell again.',
+    '커널이 응답하지 않습니다. 다시 시작되었다면 셀을 다시 실행하세요.'],
   closed: ['This chat is closed. Run the cell again to go on.', '이 채팅은 닫혔습니다. 셀을 다시 실행하면 이어집니다.'],
   resync: ['Catching up…', '다시 맞추는 중…'],
   thinking: ['Thinking', '생각하는 중'],
@@ -217,10 +217,11 @@ const TEXTS = {
   'help.send': ['send', '보내기'],
   'help.line': ['new line', '줄바꿈'],
   'help.context': ['add context; list commands', '맥락 추가, 명령 보기'],
-  'help.up': ['box empty: to Approve, or edit the last request', '빈 입력창: 승인 단추로 가거나 마지막 요청 고치기'],
-  'help.stop': ['close, stop, or go to the messages', '닫기, 중지, 또는 메시지로 가기'],
+  'help.up': ['box empty: Approve, or last request', '비어 있으면 승인 단추, 마지막 요청'],
+  'help.stop': ['close, stop, or to the messages', '닫기, 중지, 또는 메시지로'],
   'help.message': ['On a message', '메시지에서'],
-  'help.move': ['move; first and last', '이동, 처음과 끝'],
+  'help.move': ['move', '이동'],
+  'help.ends': ['first, last', '처음, 끝'],
   'help.edit': ['edit a request', '요청 고치기'],
   'help.again': ['answer again', '다시 답변'],
   'help.copy': ['copy', '복사'],
@@ -228,7 +229,7 @@ const TEXTS = {
   'help.fix': ['correct the answer', '답변 고치기'],
   'help.turn': ['other versions', '다른 버전'],
   'help.call': ['When a call waits', '승인을 기다릴 때'],
-  'help.approve': ['to Approve, from anywhere in the chat', '채팅 어디서나 승인 단추로'],
+  'help.approve': ['to Approve, from anywhere', '어디서나 승인 단추로'],
   'help.back': ['back to the box', '입력창으로 돌아가기'],
   unsupported: ['This page does not know how to show "{kind}": update javis', '"{kind}" 을(를) 표시할 수 없습니다. javis를 업데이트하세요'],
 };
@@ -237,7 +238,7 @@ const TEXTS = {
 export const HELP = [
   ['help.box', [['Enter', 'help.send'], ['Shift+Enter', 'help.line'], ['@ /', 'help.context'], ['↑', 'help.up'], ['Esc', 'help.stop']]],
   ['help.call', [['Alt+↑', 'help.approve'], ['Esc', 'help.back']]],
-  ['help.message', [['↑ ↓ Home End', 'help.move'], ['e', 'help.edit'], ['r', 'help.again'], ['c', 'help.copy'], ['+ -', 'help.rate'],
+  ['help.message', [['↑ ↓', 'help.move'], ['Home End', 'help.ends'], ['e', 'help.edit'], ['r', 'help.again'], ['c', 'help.copy'], ['+ -', 'help.rate'],
     ['f', 'help.fix'], ['[ ]', 'help.turn'], ['Esc', 'help.back']]],
 ];
 

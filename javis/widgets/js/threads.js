@@ -30,7 +30,10 @@ export class Threads {
     /** @type {HTMLElement|null} */
     this.from = null;
     /** It lies over what else may get the focus. */
-    this.elsewhere = () => { if (!this.el.contains(document.activeElement)) this.close(); };
+    this.elsewhere = () => {
+      const { activeElement } = /** @type {Document|ShadowRoot} */ (this.el.getRootNode());
+      if (!this.el.contains(activeElement)) this.close();
+    };
   }
 
   open() {
