@@ -40,7 +40,7 @@ export class Hub {
     this.wire = new Wire(model, (message) => this.hear(message));
     this.storedAs = this.key;
     /** @type {Lost[]} */
-    this.lost = JSON.parse(read(`${this.key}-sent`) || '[]');
+    this.lost = listed(read(`${this.key}-sent`));
     this.draft = read(this.key);
     this.timer = setInterval(() => this.tick(), 500);
     this.seenAgain = () => {
@@ -234,6 +234,15 @@ export class Hub {
     clearInterval(this.timer);
     document.removeEventListener('visibilitychange', this.seenAgain);
     this.wire.close();
+  }
+}
+
+/** @param {string} text @returns {Lost[]} */
+function listed(text) {
+  try {
+    return JSON.parse(text || '[]');
+  } catch {
+    return [];
   }
 }
 
