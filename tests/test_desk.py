@@ -2,6 +2,7 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from javis.config import Settings
 from javis.events import Approval
+from javis.mentions import Namespace
 from javis.session import ChatSession
 from javis.store import Store
 from javis.tools.base import Toolbox, render_tool_call, tool
@@ -17,7 +19,7 @@ from javis.tools.policy import Decision, Policy, Rules
 from javis.turn import scripted_client
 from javis.widgets.desk import Desk
 from javis.widgets.live import Pieces
-from javis.widgets.wire import TAG, Words, proof_of, words_of
+from javis.widgets.wire import TAG, Words, proof_of, why_of, words_of
 
 PIECES = st.lists(st.one_of(st.text(max_size=12), st.sampled_from([TAG, "<", "<tool", "_call>", "{}", "\n", " "])), max_size=12)
 
@@ -32,6 +34,12 @@ def put(path: str, text: str) -> str:
 def run_shell(command: str) -> str:
     "Run a command."
     return "ran " + command
+
+
+@tool("read")
+def read_file(path: str) -> str:
+    "Read a file."
+    return "buy milk"
 
 
 # ------------------------------------------------------------------------------------------- words
@@ -117,7 +125,7 @@ def session_with(tmp_path):
 
     def make(*answers, rules=Rules(), approve=None):
         store = Store(tmp_path / "javis.db")
-        session = ChatSession(Settings(root=tmp_path), store, Toolbox([put, run_shell]), Policy(tmp_path, "edit", rules),
+        session = ChatSession(Settings(root=tmp_path), store, Toolbox([put, run_shell, read_file]), Policy(tmp_path, "edit", rules),
                               approve=approve, follow_up=False, client=scripted_client(*answers))
         opened.append((session, store))
         return session
@@ -219,20 +227,79 @@ def test_messages_may_come_from_many_threads(desk):
 def test_a_thread_can_be_left_found_opened_and_exported(desk):
     one = desk("The first answer.", "The second.")
     one.receive({"op": "send", "text": "Where is the zebra?", "client": "1"})
-    thread = until(one, "snap")["thread"]
+    thread = until(one, "done") and until(one, "title")["thread"]
     one.receive({"op": "new"})
-    assert until(one, "snap", 2)["messages"] == []
+    assert until(one, "snap")["messages"] == []
     one.receive({"op": "threads", "q": 5, "query": "ZEBRA"})
     found = until(one, "threads")["items"]
     assert [item["id"] for item in found] == [thread] and "zebra" in found[0]["snippet"]
     one.receive({"op": "open", "thread": thread})
-    assert len(until(one, "snap", 3)["messages"]) == 2
+    assert len(until(one, "snap", 2)["messages"]) == 2
     one.receive({"op": "rename", "title": "Zebras"})
-    assert until(one, "snap", 4)["title"] == "Zebras"
+    assert until(one, "snap", 3)["title"] == "Zebras"
     one.receive({"op": "export", "q": 6, "format": "ipynb"})
     notebook = json.loads(until(one, "exported")["s"])
     import nbformat
     nbformat.validate(nbformat.from_dict(notebook))
+
+
+def test_a_conversation_has_its_title_before_its_first_answer(desk):
+    one = desk("Hello.", "Again.")
+    one.receive({"op": "send", "text": "Good morning\n\nto you", "client": "1"})
+    until(one, "done")
+    ops = [message["op"] for message in one.heard]
+    assert ops.index("title") < ops.index("run") and until(one, "title")["title"] == "Good morning"
+    one.receive({"op": "send", "text": "And again", "client": "2"})
+    until(one, "done", 2)
+    assert [message["op"] for message in one.heard].count("title") == 1
+
+
+def test_a_mention_costs_on_the_request_what_its_preview_said(desk):
+    one = desk("Two.", namespace=lambda: Namespace({"prices": {"tea": 3, "coffee": 4}, "ns": [1]}))
+    text = "Count @prices and @ns, then @prices again"
+    one.receive({"op": "preview", "q": 1, "text": text})
+    said = {part["label"]: part for part in until(one, "previewed")["parts"]}
+    one.receive({"op": "send", "text": text, "client": "1"})
+    request = until(one, "msg")["message"]
+    assert [one["label"] for one in request["mentions"]] == ["prices", "ns", "prices"]
+    for mention in request["mentions"]:
+        assert mention["tokens"] == said["@" + mention["label"]]["tokens"] > 0
+    sent = one.store.message(request["id"]).content
+    assert sent == "".join(part["s"] for part in said.values())
+
+
+def test_a_snippet_shows_where_it_was_cut(desk):
+    one = desk("The zebra " + "runs and " * 60 + "sleeps.")
+    one.receive({"op": "send", "text": "A zebra?", "client": "1"})
+    until(one, "done")
+    one.receive({"op": "threads", "q": 1, "query": "zebra"})
+    snippet = until(one, "threads")["items"][0]["snippet"]
+    assert snippet.startswith("The zebra runs") and snippet.endswith("…")
+
+
+def test_what_was_read_names_a_source(desk):
+    one = desk(render_tool_call("read_file", {"path": "notes/plan.md"}))
+    one.receive({"op": "send", "text": "What is planned?", "client": "1"})
+    sources = until(one, "done")["message"]["sources"]
+    assert [(source["label"], source["place"], source["text"]) for source in sources] == [("notes/plan.md", "read_file", "buy milk")]
+
+
+def test_the_rules_that_everybody_meets_are_told_in_parts(tmp_path):
+    policy = Policy(tmp_path, "edit", Rules.model_validate({"ask": [{"tool": "put", "arguments": {"path": "x*"}, "why": "x is dear"}]}))
+
+    @tool("write")
+    def put_in(path: Path) -> str:
+        "Put something into a file."
+        return ""
+    for one, arguments, parts in [
+            (put, {"path": "a", "text": ""}, {"kind": "default", "effect": "write"}),
+            (run_shell, {"command": "ls"}, {"kind": "default", "effect": "exec"}),
+            (put, {"path": "xy", "text": ""}, {"kind": "asked", "rule": "put(path=x*), x is dear"}),
+            (put_in, {"path": "/opt/a.txt"}, {"kind": "outside", "path": "/opt/a.txt"}),
+            (put_in, {"path": ".github/ci.yml"}, {"kind": "protected", "path": ".github/ci.yml", "pattern": ".github"})]:
+        decision = policy.decide(one, arguments)
+        assert decision.verdict == "ask" and why_of(decision.rule) == parts, decision.rule
+    assert why_of("something new") == {}
 
 
 def test_what_happened_to_code_is_kept(desk):
@@ -260,5 +327,11 @@ def test_edited_arguments_are_an_example_only_if_they_ran(desk, right, status, k
     one.receive({"op": "approve", "call": call["id"], "key": call["key"] if right else "0" * 64, "yes": True,
                  "arguments": {"path": "a", "text": "milk"}})
     done = until(one, "done")
-    assert done["message"]["parts"][0]["call"]["status"] == status
+    record = done["message"]["parts"][0]["call"]
+    assert (record["status"], record["edited"]) == (status, right)
+    assert "changed the arguments" not in record["result"] and record["arguments"]["text"] == ("milk" if right else "mlik")
+    told = [m["call"] for m in one.heard if m["op"] == "tool"]
+    assert told[-1]["result"] == record["result"] and told[-1]["edited"] is right
+    assert [m["edited"] for m in told if m["status"] == "running"] == [True] * right  # from the moment of the yes
+    assert waiting[0]["why"] == {"kind": "default", "effect": "write"}
     assert {event.kind for event in one.store.feedback(message_id=done["id"])} == kinds

@@ -305,6 +305,7 @@ def test_stop_while_a_cell_is_busy(told, project):
     nb.page.wait_for_timeout(500)
     send(nb.page, "Plan a month in the mountains.")
     nb.page.wait_for_selector(".jv-thinking")
+    assert nb.page.locator(".jv-title").inner_text() == "Plan a month in the mountains."
     nb.shot("thinking")
     nb.page.locator(".jv-words", has_text="Day 4").wait_for(timeout=10_000)  # it streams meanwhile
     nb.shot("streaming", of="notebook")
@@ -433,6 +434,7 @@ def test_a_change_is_shown_before_it_is_approved(told, project):
     send(page, "Put bread on the shopping list instead of milk.")
     page.wait_for_selector(".jv-yes")
     assert "-milk" in page.locator(".jv-diff").inner_text()
+    assert page.locator(".jv-rule").inner_text() == "Files are changed only after asking"
     nb.shot("approval")
     assert shopping.read_text() == "milk\napples\ntea\n"
     page.locator(".jv-editargs").click()
@@ -446,6 +448,7 @@ def test_a_change_is_shown_before_it_is_approved(told, project):
     page.locator(".jv-no").click()
     page.wait_for_function("document.querySelectorAll('.jv-call').length === 2")
     page.wait_for_selector('.jv[data-state="idle"]')
+    assert page.locator(".jv-edited:visible").count() == 1 and "{" not in page.locator(".jv-badges").first.inner_text()
     nb.shot("denied")
     assert shopping.read_text() == "rye bread\napples\ntea\n"
     with stored(project) as store:
@@ -468,6 +471,9 @@ def test_what_was_read_and_what_an_answer_rests_on(told, project):
     page.locator(".jv-callhead").click()
     page.locator(".jv-words .jv-cite").first.click()
     assert "lunch with Noor" in page.locator(".jv-passage").inner_text()
+    assert page.locator(".jv-sourcename span").all_inner_texts() == ["plan.md"]
+    window, place = page.locator(".jv-popover").bounding_box(), page.locator(".jv").bounding_box()
+    assert place["y"] <= window["y"] and window["y"] + window["height"] <= place["y"] + place["height"]
     nb.shot("source")
     page.keyboard.press("Escape")
 
@@ -531,16 +537,20 @@ def test_a_variable_goes_along(told, project):
     page.locator(".jv-comp", has_text="prices").first.wait_for()
     page.keyboard.press("Enter")
     page.locator(".jv-composer .jv-chip", has_text="tokens").wait_for()
+    tokens = page.locator(".jv-composer .jv-chip small").inner_text()
     page.locator(".jv-eye").click()
     page.locator(".jv-previews").wait_for()
     page.locator(".jv-previews summary", has_text="prices").click()
     assert "coffee" in page.locator(".jv-previews").inner_text()
+    assert page.locator(".jv-previews summary small").last.inner_text() == tokens
+    assert page.locator(".jv-previews pre").last.inner_text().startswith("[data]")
     nb.shot("preview")
     page.keyboard.press("Escape")
     page.locator(".jv-box").press("Enter")
     answered(page, "Two keys")
     sent = nb.server.requests[0].json["messages"][-1]["content"]
     assert "coffee" in sent and sent.startswith("Count the keys of @prices")
+    assert page.locator(".jv-user .jv-chip small").inner_text() == tokens
     send(page, "Explain @last_error")
     page.wait_for_function("document.querySelectorAll('.jv-user').length === 2")
     answered(page, "You divided 1 by 0")
@@ -610,9 +620,13 @@ def test_reload_restart_and_the_saved_notebook(told):
     nb.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
     nb.page.wait_for_timeout(2500)
     nb.idle()
+    send(nb.page, "And for half a litre?")
+    nb.page.locator(".jv-say", has_text="run the cell again").wait_for(timeout=10_000)
+    nb.shot("restarted")
     nb.run(0)
     nb.page.locator(".jv-words", has_text="60 grams").wait_for(timeout=30_000)
-    send(nb.page, "And for half a litre?")
+    nb.page.wait_for_function("document.querySelector('.jv-box').value === 'And for half a litre?'")
+    nb.page.locator(".jv-box").press("Enter")
     answered(nb.page, "Then 30 grams.")
     assert [m["role"] for m in nb.server.requests[-1].json["messages"]] == ["system", "user", "assistant", "user"]
     page.wait_for_timeout(500)
@@ -622,6 +636,7 @@ def test_reload_restart_and_the_saved_notebook(told):
     nb.open()
     transcript = nb.page.locator(".jp-OutputArea details", has_text="Transcript")
     transcript.wait_for()
+    assert "run this cell again" in transcript.locator("summary").inner_text()
     transcript.locator("summary").click()
     assert "Then 30 grams." in transcript.inner_text()
     nb.shot("transcript", of="notebook")
@@ -767,7 +782,11 @@ def test_with_the_keyboard_alone(told, project):
     write("Bread instead of milk, please.")
     press("Enter")
     page.wait_for_selector(".jv-yes")
-    go_to(".jv-yes", "Shift+Tab")
+    press("ArrowUp")
+    assert at(".jv-yes")
+    press("Escape")
+    assert at(".jv-box") and page.locator(".jv-yes").count() == 1  # nothing was stopped
+    press("Alt+ArrowUp")
     press("Enter")
     page.wait_for_selector('.jv[data-state="idle"]')
     assert shopping.read_text() == "bread\napples\ntea\n"
@@ -797,7 +816,6 @@ def test_with_the_keyboard_alone(told, project):
     press("Space")
     press("Escape")
     page.wait_for_function("!document.querySelector('.jv-why')")
-    go_to(".jv-msg", "Shift+Tab")
     assert at(".jv-msg.jv-assistant:nth-child(2)")
     press("f")
     assert at(".jv-answerbox")
@@ -812,7 +830,7 @@ def test_with_the_keyboard_alone(told, project):
     assert said_of["thumb"].value == -1 and said_of["correction"].text == "1, 2, 3, 4"
 
     # The request in other words, and back to the branch before.
-    go_to(".jv-msg", "Shift+Tab")
+    assert at(".jv-msg.jv-assistant:nth-child(2)")
     press("ArrowUp")
     press("e")
     assert at(".jv-requestbox")

@@ -326,6 +326,101 @@ def test_a_draft_outlives_the_view_and_the_page(chat):
     assert chat.page.input_value(".jv-box") == "a draft"
 
 
+AWAY = ".jv-say:has-text('run the cell again')"
+
+
+def test_a_kernel_that_does_not_save_a_request_is_said_to_be_away(chat):
+    chat.snap()
+    chat.page.fill(".jv-box", "hello")
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_selector(AWAY, timeout=8500)
+    assert len(chat.sent("hello")) >= 2
+    chat.page.reload()  # a page that comes after this one, as when the cell is run again
+    chat.page.wait_for_function("globalThis.ready")
+    assert chat.page.input_value(".jv-box") == ""  # it may have been saved
+    chat.snap()
+    assert chat.page.input_value(".jv-box") == "hello"
+    chat.page.fill(".jv-box", "")
+    chat.page.reload()
+    chat.page.wait_for_function("globalThis.ready")
+    chat.snap()
+    assert chat.page.input_value(".jv-box") == ""
+
+
+def test_a_request_that_was_saved_is_no_draft(chat):
+    chat.snap(chat.user("u0", "hello"), chat.answer("a0", "hi", "u0"))
+    chat.page.fill(".jv-box", "hello")
+    chat.page.keyboard.press("Enter")
+    chat.page.reload()
+    chat.page.wait_for_function("globalThis.ready")
+    chat.snap(chat.user("u0", "hello"), chat.answer("a0", "hi", "u0"), chat.user("u1", "hello", "a0"))
+    assert chat.page.input_value(".jv-box") == ""
+    chat.page.reload()
+    chat.page.wait_for_function("globalThis.ready")
+    chat.page.fill(".jv-box", "again")
+    chat.page.keyboard.press("Enter")
+    chat.kernel(op="ack", client=chat.last("send")["client"])
+    chat.page.reload()
+    chat.page.wait_for_function("globalThis.ready")
+    chat.snap()
+    assert chat.page.input_value(".jv-box") == ""
+
+
+def test_a_request_that_was_lost_is_sent_again_when_the_kernel_answers(chat):
+    chat.snap()
+    chat.page.fill(".jv-box", "hello")
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_selector(AWAY, timeout=8500)
+    chat.snap(view=chat.js("return chat.view()"))
+    first, second = chat.sent("send")
+    assert first == second  # the kernel takes a client's word once
+    chat.kernel(op="ack", client=second["client"])
+    assert chat.page.locator(".jv-say").inner_text() == ""
+    chat.snap(chat.user("u1", "hello"), view=chat.js("return chat.view()"))
+    assert len(chat.sent("send")) == 2 and chat.count(".jv-pending") == 0
+
+
+def test_stop_takes_back_what_nobody_takes(chat):
+    chat.asked()
+    chat.page.fill(".jv-box", "hello")
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_selector(AWAY, timeout=8500)
+    chat.page.click(".jv-stop")
+    assert chat.page.input_value(".jv-box") == "hello" and chat.sent("stop") == []
+    chat.frame()
+    assert chat.count(".jv-pending") == 0 and chat.page.get_attribute(".jv", "data-state") == "idle"
+
+
+def test_a_busy_kernel_is_not_away(chat):
+    chat.js("chat.model.widget_manager = {context: {sessionContext: {session: {kernel: {status: 'busy'}}}}}")
+    chat.snap()
+    chat.page.fill(".jv-box", "hello")
+    chat.page.keyboard.press("Enter")
+    chat.page.wait_for_timeout(7500)
+    assert "Kernel busy" in chat.text(".jv-say")
+    chat.js("chat.model.widget_manager.context.sessionContext.session.kernel.status = 'idle'")
+    chat.page.wait_for_selector(AWAY, timeout=1500)
+
+
+def test_an_edited_request_that_is_refused_comes_back(chat):
+    chat.asked()
+    chat.page.hover(".jv-user")
+    chat.page.click(".jv-edit")
+    chat.page.fill(".jv-requestbox", "in other words")
+    chat.page.keyboard.press("Enter")
+    chat.kernel(op="err", of="edit", client=chat.last("edit")["client"], message="no")
+    assert chat.page.input_value(".jv-box") == "in other words"
+    chat.frame()
+    assert chat.page.get_attribute(".jv", "data-state") == "idle"
+
+
+def test_a_title_comes_with_the_first_request(chat):
+    chat.snap(thread=None)
+    assert chat.text(".jv-title") == "New conversation"
+    chat.kernel(op="title", thread="t7", title="Which files?")
+    assert chat.text(".jv-title") == "Which files?"
+
+
 def test_two_views_of_one_chat(chat):
     chat.js("""const second = document.createElement('div'); second.id = 'second';
         document.querySelector('main').append(second); await chat.mount(second)""")
@@ -546,6 +641,33 @@ def test_a_decision_that_is_not_taken_can_be_made_again(chat):
     assert [one["yes"] for one in chat.sent("approve")] == [True, False]
 
 
+@pytest.mark.parametrize("locale, words", [("en", "Files are changed only after asking"), ("ko", "파일을 바꾸기 전에 먼저 물어봅니다")])
+def test_why_a_call_waits_is_said_in_the_language_of_the_page(browser, server, locale, words):
+    chat = Chat(browser, server, locale=locale)
+    waiting(chat, rule="the default for the effect write", why={"kind": "default", "effect": "write"})
+    assert chat.text(".jv-rule") == words
+    waiting(chat, id="c2", rule="x leads out", why={"kind": "outside", "path": "/etc/x"})
+    assert "/etc/x" in chat.text(".jv-rule") and "leads out" not in chat.text(".jv-rule")
+    waiting(chat, id="c3", rule="something new", why={})
+    assert chat.text(".jv-rule").endswith(": something new")
+    chat.context.close()
+
+
+def test_arguments_that_a_person_changed_are_shown_once(chat):
+    ran = {**CALL, "status": "ok", "result": "saved", "edited": True, "arguments": {"path": "b.py", "count": 2, "strict": False}}
+    correction = '<tool_call>' + json.dumps({"name": "edit_file", "arguments": {"path": "b.py", "count": 2}}) + '</tool_call>'
+    verdict = {"up": None, "corrected": correction, "candidate": True, "reasons": []}
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", None, "u1", parts=[{"t": "tool", "call": ran}], verdict=verdict))
+    assert chat.count(".jv-call") == 1 and "you changed the arguments" in chat.text(".jv-callhead")
+    assert "tool_call" not in chat.text(".jv-assistant") and "{" not in chat.text(".jv-assistant")
+    assert "Corrected" in chat.text(".jv-badges") and "candidate row" in chat.text(".jv-badges")
+    # A call that was corrected afterwards stands below, as a card too.
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", None, "u1", parts=[{"t": "tool", "call": {**ran, "edited": False}}], verdict={
+        **verdict, "corrected": correction.replace("b.py", "c.py")}))
+    assert chat.count(".jv-call") == 2 and not chat.page.locator(".jv-edited").first.is_visible()
+    assert "as it should have been" in chat.text(".jv-better .jv-callhead") and "c.py" in chat.text(".jv-better .jv-args")
+
+
 def test_edited_arguments(chat):
     waiting(chat)
     chat.page.click(".jv-editargs")
@@ -644,6 +766,44 @@ def test_a_blind_pair_is_picked(chat):
     assert "tuned" in chat.text(".jv-picked") and "preferred B" in chat.text(".jv-choice")
 
 
+def test_a_source_is_named_by_what_was_read(chat):
+    sources = [{"n": 1, "label": "plan.md", "place": "read_file", "score": None, "text": "lunch"},
+               {"n": 2, "label": "prices", "place": "variable", "score": None, "text": "3"}]
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", "See [1].", "u1", sources=sources))
+    assert [one.split() for one in chat.page.locator(".jv-sourcename").all_inner_texts()] == [["1", "plan.md", "read_file"], ["2", "prices", "variable"]]
+    chat.page.click(".jv-lang-button")
+    assert chat.page.locator(".jv-sourcename small").all_inner_texts() == ["read_file", "변수"]
+
+
+@pytest.mark.parametrize("before", [0, 1, 4])
+def test_a_window_stays_inside_the_chat(chat, before):
+    long = "\n\n".join(f"Line {n} of a passage that is longer than the chat is high." for n in range(20))
+    shown = []
+    for n in range(before):
+        shown += [chat.user(f"q{n}", "x", f"r{n - 1}" if n else None), chat.answer(f"r{n}", "One line.", f"q{n}")]
+    source = {"n": 1, "label": "plan.md", "place": "read_file", "score": None, "text": long}
+    chat.snap(*shown, chat.user("u1", "When?", f"r{before - 1}" if before else None), chat.answer("a1", "At six [1].", "u1", sources=[source]))
+    for cite in (".jv-words .jv-cite", ".jv-sources .jv-cite"):
+        chat.page.click(cite)
+        box, of = chat.page.locator(".jv-popover").bounding_box(), chat.page.locator(".jv").bounding_box()
+        at = chat.page.locator(cite).last.bounding_box()
+        assert of["y"] <= box["y"] and box["y"] + box["height"] <= of["y"] + of["height"], cite
+        assert box["y"] >= at["y"] + at["height"] or box["y"] + box["height"] <= at["y"], cite  # beside what it is about
+        assert box["height"] >= 100 and chat.page.locator(".jv-passage").is_visible()
+        chat.page.keyboard.press("Escape")
+
+
+def test_the_help_is_a_list_of_keys(chat):
+    chat.asked()
+    chat.page.fill(".jv-box", "/help")
+    chat.page.keyboard.press("Enter")
+    chat.page.keyboard.press("Enter")
+    keys = chat.page.locator(".jv-help dt").all_inner_texts()
+    assert len(keys) == chat.count(".jv-help dd") > 12 and "Shift+Enter" in keys
+    chat.page.keyboard.press("Escape")
+    assert not chat.page.locator(".jv-help").is_visible()
+
+
 def test_sources_on_hover_and_click(chat):
     chat.snap(chat.user("u1", "x"), chat.answer("a1", "Cut [1], not `x[1]`, and [7].", "u1", sources=[
         {"n": 1, "label": "preflight.ipynb", "place": "cell 14", "score": 0.834, "text": "Rows are cut."}]))
@@ -682,8 +842,25 @@ def test_threads_search_open_and_export(chat):
     assert chat.last("export")["format"] == "md"
 
 
-def test_code_is_copied_inserted_run_and_watched(chat):
-    chat.js("""
+def test_conversations_go_when_the_focus_does(chat):
+    answering(chat)
+    chat.asked()
+    for key, count in (("Tab", 4), ("Shift+Tab", 3)):
+        chat.page.click(".jv-threadsbutton")
+        chat.page.wait_for_selector(".jv-thread")
+        for _ in range(count):
+            if chat.page.locator(".jv-threads").is_visible():
+                chat.page.keyboard.press(key)
+        assert not chat.page.locator(".jv-threads").is_visible()
+        assert not chat.js("return document.querySelector('.jv-threads').contains(document.activeElement)")
+    chat.page.click(".jv-threadsbutton")
+    chat.page.click(".jv-threads strong")  # on it, but not on a button
+    assert chat.page.locator(".jv-threads").is_visible()
+    chat.page.locator(".jv-box").focus()
+    assert not chat.page.locator(".jv-threads").is_visible() and chat.js("return document.activeElement.className").endswith("jv-box")
+
+
+CELLS = """
         const signal = () => { const all = new Set(); return {connect: (f) => all.add(f), disconnect: (f) => all.delete(f), emit: () => all.forEach((f) => f())}; };
         const cells = [];
         globalThis.shared = {cells, changed: signal(), insertCell: (at, given) => {
@@ -692,7 +869,26 @@ def test_code_is_copied_inserted_run_and_watched(chat):
           cells.splice(at, 0, cell); return cell; }};
         globalThis.runs = [];
         chat.model.widget_manager = {context: {model: {sharedModel: shared}, sessionContext: {session: {kernel: {
-          requestExecute: (request) => { const future = {done: Promise.resolve()}; runs.push([request, future]); return future; }}}}}};""")
+          requestExecute: (request) => { const future = {done: Promise.resolve()}; runs.push([request, future]); return future; }}}}}};"""
+
+
+def test_what_a_cell_out_of_sight_prints_is_put_into_it(chat):
+    chat.js(CELLS)
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", "```python\ndraw()\n```", "u1"))
+    chat.page.click(".jv-insertrun")
+    outputs = chat.js("""const [, future] = runs[0];
+        const say = (msg_type, content) => future.onIOPub({header: {msg_type}, content});
+        say('stream', {name: 'stdout', text: 'one '}); say('clear_output', {wait: true}); say('stream', {name: 'stdout', text: 'two '});
+        say('stream', {name: 'stdout', text: 'three'}); say('status', {execution_state: 'busy'});
+        say('display_data', {data: {'text/plain': '1 %'}, metadata: {}, transient: {display_id: 'bar'}});
+        say('update_display_data', {data: {'text/plain': '9 %'}, metadata: {}, transient: {display_id: 'bar'}});
+        return shared.cells[0].outputs""")
+    assert outputs == [{"output_type": "stream", "name": "stdout", "text": "two three"},
+                       {"output_type": "display_data", "data": {"text/plain": "9 %"}, "metadata": {}}]
+
+
+def test_code_is_copied_inserted_run_and_watched(chat):
+    chat.js(CELLS)
     chat.context.grant_permissions(["clipboard-read", "clipboard-write"])
     chat.snap(chat.user("u1", "x"), chat.answer("a1", "```python\n1/0\n```\n\n```json\n{}\n```", "u1"))
     chat.page.click(".jv-codeactions button >> nth=0")
@@ -732,12 +928,13 @@ def test_the_keyboard_reaches_everything_and_the_notebook_hears_nothing(chat):
     chat.page.keyboard.press("-")
     assert chat.last("rate") == {"id": "a1", "up": False}
     chat.page.keyboard.press("Escape")
-    assert chat.count(".jv-why") == 0
-    chat.page.locator(".jv-assistant").focus()
+    assert chat.count(".jv-why") == 0 and "jv-assistant" in chat.js(active)
     chat.page.keyboard.press("f")
     assert chat.js("return document.activeElement.classList.contains('jv-answerbox')")
-    chat.page.keyboard.press("Escape")
-    chat.page.locator(".jv-assistant").focus()
+    chat.page.keyboard.type(" Or four.")
+    chat.page.keyboard.press("Control+Enter")
+    chat.page.wait_for_timeout(700)
+    assert "jv-assistant" in chat.js(active)
     chat.page.keyboard.press("r")
     assert chat.last("regen") == {"id": "a1"}
     chat.asked()
@@ -762,14 +959,37 @@ def test_the_keyboard_reaches_everything_and_the_notebook_hears_nothing(chat):
 
 
 def test_a_tool_is_approved_by_keys_alone(chat):
-    waiting(chat)
+    chat.snap(chat.user("u1", "x"))
+    chat.js("globalThis.r = chat.run('r1', 'a1', 'u1'); r.tool({...given[0], status: 'proposed'}); r.tool(given[0])", CALL)
+    chat.page.wait_for_function("document.querySelector('[aria-live=polite]').textContent.includes('edit_file')")
+    assert "Arrow up" in chat.page.locator("[aria-live=polite]").text_content()
+    at = "return document.activeElement.className"
     chat.page.locator(".jv-box").focus()
-    for _ in range(20):
-        chat.page.keyboard.press("Shift+Tab")
-        if "jv-yes" in chat.js("return document.activeElement.className"):
-            break
+    chat.page.keyboard.press("ArrowUp")
+    assert "jv-yes" in chat.js(at)
+    chat.page.keyboard.press("Tab")
+    chat.page.keyboard.press("Escape")  # back, and nothing is stopped
+    assert "jv-box" in chat.js(at) and chat.sent("stop") == []
+    chat.page.keyboard.type("meanwhile")
+    chat.page.keyboard.press("Alt+ArrowUp")
+    assert "jv-yes" in chat.js(at)
+    chat.page.click(".jv-editargs")
+    chat.page.locator(".jv-field input").first.focus()
+    chat.page.keyboard.press("Escape")
+    assert "jv-editargs" in chat.js(at) and chat.sent("stop") == []
+    chat.page.click(".jv-callhead")  # folded
+    chat.page.keyboard.press("Alt+ArrowUp")
+    assert "jv-yes" in chat.js(at)
     chat.page.keyboard.press("Enter")
-    assert chat.last("approve")["yes"] is True
+    assert chat.last("approve")["yes"] is True and chat.page.input_value(".jv-box") == "meanwhile"
+
+
+def test_what_has_the_focus_tells_the_notebook_to_leave_its_keys_alone(chat):
+    chat.asked()
+    chat.page.locator(".jv-threadsbutton").focus()
+    for _ in range(20):
+        chat.page.keyboard.press("Tab")
+        assert chat.js("const at = document.activeElement; return !at.closest('.jv') || at.hasAttribute('data-lm-suppress-shortcuts')")
 
 
 def test_the_end_is_followed_only_from_the_end(chat):
@@ -800,7 +1020,7 @@ def test_korean(browser, server):
     assert chat.page.get_attribute(".jv-main", "aria-label") == "보내기"
     chat.page.fill(".jv-box", "초안")
     chat.page.click(".jv-lang-button")
-    assert chat.last("set") == {"locale": "en"}
+    assert chat.js("return chat.traits.locale") == "en"
     assert chat.page.get_attribute(".jv-main", "aria-label") == "Send"
     assert chat.page.input_value(".jv-box") == "초안"
     assert chat.errors == []

@@ -17,7 +17,7 @@ from ..events import Approval, Cancelled, Event, Failed, Finished, Started
 from ..feedback import correct
 from ..session import ChatSession
 from .live import Live
-from .serving import Desk, DeskError, Run, snap
+from .serving import Desk, DeskError, Run
 from .wire import answer_record, request_record, steps_of
 
 # %% ../../nbs/78d_answering.ipynb #c6f91890
@@ -69,8 +69,6 @@ async def _end(desk: Desk, run: Run) -> None:
     if not run.started.done():
         run.started.set_result(None)
     await _tell_end(desk, run)
-    if run.is_first and not run.after:
-        await snap(desk)  # it has a title now
     if run.after:
         await run.after(run)
     if not desk.runs:
@@ -94,6 +92,9 @@ def _take(desk: Desk, run: Run, event: Event) -> None:
         if run.request_id is None:
             request = request_record(desk.store, desk.store.message(event.request_id))
             desk.tell("msg", rev=desk.rev, message=request)
+        if run.is_first:
+            title = desk.store.thread(event.thread_id).title
+            desk.tell("title", thread=event.thread_id, title=title)
         run.request_id = event.request_id
         run.started.set_result(event)
         desk.changed("running")  # now the conversation is known
@@ -131,6 +132,7 @@ def _approve(desk: Desk, message: dict[str, Any]) -> None:
             if part["id"] == call and part["call"]["status"] == "waiting":
                 if message["yes"] and arguments is not None:
                     desk.edited[call] = (part["call"]["name"], arguments)
+                    part["call"] |= {"arguments": arguments, "edited": True}
                 return run.control.decide(call, Approval(
                     bool(message["yes"]), str(message.get("key")), arguments,
                     message.get("scope", "once")))

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..basics import new_id
 from ..completion import complete
+from ..context import estimate_tokens
 from ..feedback import prefer
 from ..mentions import Mention, find_mentions, preview, with_mentions
 from ..session import ChatSession
@@ -30,12 +31,21 @@ def _mentions(desk: Desk, text: str) -> list[Mention]:
     return find_mentions(text, desk.namespace(), policy.root, policy.rules, _budget(desk))
 
 # %% ../../nbs/78e_asking.ipynb #bcc0b73f
+_BEFORE = Mention("", "", (0, 0), "", 0, "")
+
+
+def _cost(mention: Mention) -> int:
+    "About how many tokens a mention adds to what is sent, as a preview counts them."
+    head = with_mentions("", [_BEFORE])
+    return estimate_tokens(with_mentions("", [_BEFORE, mention]).removeprefix(head))
+
+# %% ../../nbs/78e_asking.ipynb #a8734981
 def _mentioned(desk: Desk, text: str) -> tuple[str, dict[str, Any]]:
     "What is sent for a request, and what to keep about it; raises `DeskError`."
     found = _mentions(desk, text)
     if bad := [one for one in found if one.problem]:
         raise DeskError("; ".join(f"@{one.label}: {one.problem}" for one in bad))
-    kept = [dict(kind=one.kind, label=one.label, tokens=one.tokens, text=one.text) for one in found]
+    kept = [dict(kind=one.kind, label=one.label, tokens=_cost(one), text=one.text) for one in found]
     return with_mentions(text, found), {"typed": text, "mentions": kept} if found else {}
 
 # %% ../../nbs/78e_asking.ipynb #d0dc4d6e

@@ -120,16 +120,21 @@ def _rivals(
     return lambda: (make(own, session.adapter), make(rival or own, None))
 
 # %% ../../nbs/80_chat.ipynb #b15850c1
+_FOLDED = {"en": "Transcript. If no chat appears above it, run this cell again",
+           "ko": "대화 기록. 위에 채팅이 나타나지 않으면 이 셀을 다시 실행하세요"}
+
+
 class Transcript:
     "A conversation for reading, folded."
 
-    def __init__(self, messages: list[Message]):
+    def __init__(self, messages: list[Message], locale: str = ""):
         self.text, self.count = transcript(messages), len(messages)
+        self.head = _FOLDED.get(locale, _FOLDED["en"])
 
     def _repr_html_(self) -> str:
         if not self.text:
             return ""
-        return f"<details><summary>Transcript</summary>{safe_html(self.text)}</details>"
+        return f"<details><summary>{self.head}</summary>{safe_html(self.text)}</details>"
 
     def _repr_markdown_(self) -> str:
         return self.text
@@ -188,7 +193,7 @@ class _Page(_Judging):
         if _place():
             self.store.set_setting(_place(), self.thread)
         if self._trace is not None and status == "idle":
-            self._trace.update(Transcript(self.messages))
+            self._trace.update(Transcript(self.messages, self.page.locale))
 
     def _again(self) -> None:
         "Have the pages look again."
@@ -202,7 +207,7 @@ class _Page(_Judging):
             return print(repr(self))
         data, metadata = self.page._repr_mimebundle_()
         display(data | {"text/plain": repr(self)}, metadata=metadata, raw=True)
-        self._trace = display(Transcript(self.messages), display_id=True)
+        self._trace = display(Transcript(self.messages, self.page.locale), display_id=True)
 
 # %% ../../nbs/80_chat.ipynb #99409cb1
 class Chat(_Page):

@@ -69,8 +69,9 @@ async def _weak_sign(desk: Desk, message: dict[str, Any]) -> None:
 def _around(text: str, query: str, reach: int = 60) -> str:
     "The words around the first place where something is said."
     at = max(text.lower().find(query.lower()), 0)
-    cut = " ".join(text[max(at - reach, 0):at + len(query) + reach].split())
-    return ("…" if at > reach else "") + cut
+    begin, end = max(at - reach, 0), at + len(query) + reach
+    cut = " ".join(text[begin:end].split())
+    return "…" * (begin > 0) + cut + "…" * (end < len(text.rstrip()))
 
 # %% ../../nbs/79_desk.ipynb #f8e1e396
 @Desk.on("threads")

@@ -13,7 +13,7 @@ from ..events import (
     ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta, ToolFinished, ToolOutput,
     ToolProposed, ToolStarted, Warned, Writing)
 from ..tools.base import Toolbox
-from .wire import Words, blank, call_record, proof_of
+from .wire import Words, blank, call_record, proof_of, result_of, why_of
 
 # %% ../../nbs/78b_live.ipynb #ca175acb
 _EVERY_S, _AT_MOST = 0.05, 4096  # characters
@@ -125,7 +125,8 @@ def _happened(event: _Call, toolbox: Toolbox) -> dict[str, Any]:
             return call_record(event.id, event.name, event.arguments, toolbox)
         case ApprovalNeeded():
             return dict(status="waiting", arguments=event.arguments, rule=event.rule,
-                        key=event.key, preview=_preview(event), pattern=event.kind)
+                        why=why_of(event.rule), key=event.key, preview=_preview(event),
+                        pattern=event.kind)
         case ToolStarted():
             return dict(status="running")
         case ToolFinished(run=run):
@@ -148,6 +149,7 @@ class Live:
         self.draft: Draft | None = None  # None before anything is written
         self.ended: Finished | Failed | Cancelled | None = None
         self._send, self._pieces, self._step, self._words = send, Pieces(run, send, later), "", None
+        self._wished: dict[str, Any] = {}  # by call: the arguments that the model gave
 
     def take(self, event: Event, request_id: str | None = None) -> None:
         "Show one more event."
@@ -196,6 +198,11 @@ class Live:
         id = event.run.id if isinstance(event, ToolFinished) else event.id
         call = self.draft.call(id, self._step, self.toolbox)
         call |= _happened(event, self.toolbox)
+        if isinstance(event, ToolProposed):
+            self._wished[id] = event.arguments
+        if isinstance(event, ToolFinished):
+            call["edited"] = call["arguments"] != self._wished.get(id, call["arguments"])
+            call["result"] = result_of(call["result"], call["edited"])
         self._send(dict(op="tool", run=self.run, id=self.draft.message["id"], part=id,
                         call=dict(call)))
 

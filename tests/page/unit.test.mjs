@@ -4,8 +4,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { mentionsIn, trigger } from '../../javis/widgets/js/composer.js';
 import { empty, reduce, running, waiting } from '../../javis/widgets/js/state.js';
-import { keys, sayer } from '../../javis/widgets/js/strings.js';
-import { visible } from '../../javis/widgets/js/text.js';
+import { HELP, keys, localeOf, sayer } from '../../javis/widgets/js/strings.js';
+import { ago, visible } from '../../javis/widgets/js/text.js';
 import { Wire, fnv } from '../../javis/widgets/js/wire.js';
 
 const user = (id, text, parent = null, more = {}) => ({ id, parent, role: 'user', status: 'complete', parts: [{ t: 'text', id: 0, s: text }], siblings: [id], ...more });
@@ -150,6 +150,19 @@ test('both languages say everything', () => {
     assert.ok(en(key) && ko(key), key);
     assert.deepEqual(holes(en(key)), holes(ko(key)), key);
   }
+});
+
+test('the help has words for every key, and the language is the browser\'s where none is given', () => {
+  for (const [title, rows] of HELP) for (const key of [title, ...rows.map((row) => row[1])]) assert.ok(keys().includes(key), key);
+  Object.defineProperty(globalThis, 'navigator', { value: { language: 'ko-KR' }, configurable: true });
+  const locale = (given) => localeOf({ get: () => given });
+  assert.deepEqual([locale('ko'), locale('en'), locale(''), locale('de')], ['ko', 'en', 'ko', 'en']);
+});
+
+test('what was said a moment ago was said now', () => {
+  assert.equal(ago(Date.now() - 20_000, 'en'), 'now');
+  assert.equal(ago(Date.now() - 20_000, 'ko'), '지금');
+  assert.match(ago(Date.now() - 130_000, 'en'), /2 min/);
 });
 
 test('questions find their answers, others are left to the listener', async () => {

@@ -1,17 +1,19 @@
 /** One message on the page: words, calls, words; under them what it rests on, what was said of it, and its numbers. */
 
-/** @import {Footer, Message, Part} from './types.js' */
+/** @import {Call, Footer, Message, Part} from './types.js' */
 /** @import {Ui} from './ui.js' */
 import { copy, h, order, put, setAttr, show } from './dom.js';
 import { Feedback } from './feedback.js';
 import { icon } from './icons.js';
 import { Growing } from './markdown.js';
 import { citation, decorator } from './rich.js';
+import { callsOf, textOf } from './state.js';
 import { money, seconds, visible, whole, wordsOf } from './text.js';
 import { ToolCard } from './toolcard.js';
-import { iconButton, textBox, textButton } from './ui.js';
+import { iconButton, kindName, textBox, textButton } from './ui.js';
 
 /** @typedef {{el: HTMLElement, growing: Growing}} Words */
+/** @typedef {{name: string, arguments: Record<string, any>}} Asked a call, without what became of it */
 
 export class Bubble {
   /**
@@ -31,7 +33,6 @@ export class Bubble {
     this.behind = false;
     this.body = h('div', { class: 'jv-body' });
     this.el = h('article', { class: `jv-msg jv-${message.role}`, attr: { tabindex: '-1' } });
-    this.focusable = this.el;
     this.dirty = true;
     this.versions = h('span', { class: 'jv-versions' });
     this.actions = h('span', { class: 'jv-actions' });
@@ -134,7 +135,7 @@ export class Request extends Bubble {
     const { message: was, dirty } = this;
     this.message = message;
     if (was !== message || dirty) {
-      const text = visible(message.parts.map((part) => (part.t === 'text' ? part.s : '')).join(''));
+      const text = visible(textOf(message));
       if (this.body.textContent !== text && !this.editing) this.body.textContent = text;
       const mentions = message.mentions ?? [];
       show(this.chips, mentions.length > 0);
@@ -150,7 +151,7 @@ export class Request extends Bubble {
   edit() {
     if (this.editing || this.ui.busy()) return;
     const { say } = this.ui;
-    const text = message(this).trim();
+    const text = textOf(this.message).trim();
     const send = () => {
       if (composing() || !box.value.trim()) return;
       const changed = box.value;
@@ -185,9 +186,6 @@ export class Request extends Bubble {
   }
 }
 
-/** @param {Bubble} bubble */
-const message = (bubble) => bubble.message.parts.map((part) => (part.t === 'text' ? part.s : '')).join('');
-
 export class Answer extends Bubble {
   /**
    * @param {Ui} ui
@@ -196,13 +194,14 @@ export class Answer extends Bubble {
   constructor(ui, message) {
     super(ui, message);
     const { say } = ui;
-    this.feedback = new Feedback(ui, () => this.message);
+    this.feedback = new Feedback(ui, () => this.message, () => this.el.focus({ preventScroll: true }));
     this.decorate = decorator(ui, {
       sources: () => this.message.sources ?? [],
       codeButtons: (code, block, lang) => ui.codeButtons(this.message, code, block, lang),
       showSource: (n, anchor, pinned) => this.showSource(n, anchor, pinned),
     });
     this.thinking = h('div', { class: 'jv-thinking', attr: { role: 'img', 'aria-label': say('thinking') } }, h('i'), h('i'), h('i'));
+    this.better = h('div', { class: 'jv-better' });
     this.mark = h('div', { class: 'jv-mark' });
     this.sources = h('div', { class: 'jv-sources' });
     this.notes = h('div', { class: 'jv-notes' });
@@ -212,7 +211,7 @@ export class Answer extends Bubble {
     this.numbers = h('span', { class: 'jv-numbers' });
     this.foot = h('div', { class: 'jv-foot' }, this.versions, this.actions, h('span', { class: 'jv-gap' }), this.numbers);
     this.badge = h('div', { class: 'jv-badges' });
-    put(this.el, this.badge, this.body, this.mark, this.sources, this.notes, this.foot, this.feedback.el);
+    put(this.el, this.badge, this.body, this.better, this.mark, this.sources, this.notes, this.foot, this.feedback.el);
   }
 
   /**
@@ -259,7 +258,7 @@ export class Answer extends Bubble {
   shownParts() {
     const { verdict, parts } = this.message;
     const corrected = verdict?.corrected;
-    return corrected && !this.original && !isCall(corrected) ? [{ t: 'text', id: 'corrected', s: corrected }] : parts;
+    return corrected && !this.original && !callIn(corrected) ? [{ t: 'text', id: 'corrected', s: corrected }] : parts;
   }
 
   /**
@@ -285,6 +284,11 @@ export class Answer extends Bubble {
     for (const [id, part] of this.parts) if (!keep.has(part.el)) this.parts.delete(id);
     order(this.body, parts.length ? els : [this.thinking]);
     return whole;
+  }
+
+  /** The calls, in their order. */
+  cards() {
+    return [...this.parts.values()].filter((part) => part instanceof ToolCard);
   }
 
   /** @param {string} id */
@@ -331,6 +335,7 @@ export class Answer extends Bubble {
       button.classList.add('jv-sourcename');
       button.removeAttribute('aria-label');
       button.append(' ', h('span', null, visible(source.label, true)));
+      if (source.place) button.append(h('small', null, kindName(this.ui.say, source.place)));
       return button;
     })] : []));
   }
@@ -347,7 +352,7 @@ export class Answer extends Bubble {
     const label = visible(source.label, true);
     this.ui.popover.open(anchor, h('div', { class: 'jv-source' },
       h('div', { class: 'jv-sourcehead' }, icon('book'), h('strong', null, label),
-        source.place ? h('span', { class: 'jv-muted' }, visible(source.place, true)) : null,
+        source.place ? h('span', { class: 'jv-muted' }, kindName(say, source.place)) : null,
         typeof source.score === 'number' ? h('span', { class: 'jv-tag' }, say('score', { score: source.score.toFixed(2) })) : null),
       h('div', { class: 'jv-passage', attr: { tabindex: '0', dir: 'auto' } }, visible(source.text))),
     { pinned, label: say('source', { n, label }) });
@@ -365,6 +370,8 @@ export class Answer extends Bubble {
     const { say } = this.ui;
     this.feedback.update();
     const badges = [];
+    const better = verdict?.corrected ? callIn(verdict.corrected) : null;
+    this.drawBetter(better);
     if (verdict?.corrected) {
       const flip = textButton(say(original ? 'showCorrected' : 'original'), () => {
         this.original = !original;
@@ -374,8 +381,7 @@ export class Answer extends Bubble {
         });
         /** @type {HTMLElement|null} */ (this.badge.querySelector('.jv-link'))?.focus();
       }, 'jv-link');
-      const better = isCall(verdict.corrected) ? h('code', { class: 'jv-mono' }, visible(callLine(verdict.corrected), true)) : flip;
-      badges.push(h('span', { class: 'jv-tag jv-good' }, icon('fix'), say('corrected')), better);
+      badges.push(h('span', { class: 'jv-tag jv-good' }, icon('fix'), say('corrected')), ...(better ? [] : [flip]));
     }
     if (verdict?.candidate) {
       badges.splice(verdict.corrected ? 1 : 0, 0,
@@ -383,6 +389,19 @@ export class Answer extends Bubble {
     }
     show(this.badge, badges.length > 0);
     put(this.badge, ...badges);
+  }
+
+  /** The call as it should have been; one that ran with a person's arguments is there already. @param {Asked|null} better */
+  drawBetter(better) {
+    const calls = callsOf(this.message);
+    if (!better || calls.some((call) => call.edited && covers(call, better))) {
+      put(this.better);
+      return;
+    }
+    const risk = calls.find((call) => call.name === better.name)?.risk ?? 'exec';
+    const card = new ToolCard(this.ui);
+    card.update({ ...better, id: 'corrected', status: 'corrected', risk, rule: '', key: '' });
+    put(this.better, card.el);
   }
 
   /** @param {string} key */
@@ -428,17 +447,28 @@ export function footer(ui, given) {
   return texts.filter((one) => one !== null);
 }
 
-/** Whether a correction is a call of a tool. @param {string} text */
-function isCall(text) {
-  return text.trimStart().startsWith('<tool_call>');
-}
-
-/** The call in a correction, in one line. @param {string} text */
-function callLine(text) {
+/**
+ * The call that a correction is; null for one in words.
+ * @param {string} text
+ * @returns {Asked|null}
+ */
+function callIn(text) {
+  if (!text.trimStart().startsWith('<tool_call>')) return null;
   try {
     const { name, arguments: given } = JSON.parse(text.replace(/^\s*<tool_call>|<\/tool_call>\s*$/g, ''));
-    return `${name} ${JSON.stringify(given)}`;
+    return { name: String(name), arguments: given ?? {} };
   } catch {
-    return text;
+    return { name: text, arguments: {} };
   }
+}
+
+/**
+ * Whether a call ran as it should have been; what it leaves to the tool may have been filled in.
+ * @param {Call} call
+ * @param {Asked} better
+ */
+function covers(call, better) {
+  const ran = /** @type {Record<string, any>} */ (typeof call.arguments === 'string' ? {} : call.arguments);
+  return call.name === better.name
+    && Object.entries(better.arguments).every(([name, value]) => JSON.stringify(ran[name]) === JSON.stringify(value));
 }

@@ -101,37 +101,9 @@ export class Notebook {
     if (typeof kernel?.requestExecute !== 'function') return false;
     const future = kernel.requestExecute(
       { code: cell.getSource?.() ?? cell.source, store_history: true, stop_on_error: false, allow_stdin: false }, true, { cellId: cellId(cell) });
-    /** @type {any[]} */
-    let outputs = [];
-    let clear = false;
-    const put = () => cell.setOutputs?.(outputs.map((one) => structuredClone(one)));
+    const outputs = new Outputs(cell);
     set(cell, 'executionState', 'running');
-    put();
-    future.onIOPub = (/** @type {any} */ message) => {
-      const { content, header } = message;
-      const type = header.msg_type;
-      if (type === 'clear_output') {
-        if (content.wait) clear = true;
-        else outputs = [];
-        put();
-        return;
-      }
-      if (type === 'update_display_data') {
-        const id = content.transient?.display_id;
-        outputs = outputs.map((one) => (id && one.id === id ? { ...one, data: content.data, metadata: content.metadata ?? {} } : one));
-        put();
-        return;
-      }
-      const output = asOutput(type, content);
-      if (!output) return;
-      if (clear) outputs = [];
-      clear = false;
-      const before = outputs.at(-1);
-      if (output.output_type === 'stream' && before?.output_type === 'stream' && before.name === output.name) {
-        outputs = [...outputs.slice(0, -1), { ...before, text: before.text + output.text }];
-      } else outputs = [...outputs, output];
-      put();
-    };
+    future.onIOPub = (/** @type {any} */ message) => outputs.take(message);
     future.onReply = (/** @type {any} */ message) => set(cell, 'execution_count', message.content.execution_count ?? null);
     future.done?.then(() => set(cell, 'executionState', 'idle'), () => set(cell, 'executionState', 'idle'));
     return true;
@@ -140,6 +112,50 @@ export class Notebook {
   dispose() {
     for (const stop of this.watching) stop();
     this.watching = [];
+  }
+}
+
+/** The outputs of a cell that runs out of sight, put into it as they come. */
+class Outputs {
+  /** @param {any} cell */
+  constructor(cell) {
+    this.cell = cell;
+    /** @type {{output: any, id?: string}[]} each with the name by which it may be changed */
+    this.all = [];
+    /** The next output takes the place of those before it. */
+    this.clear = false;
+    this.put();
+  }
+
+  put() {
+    this.cell.setOutputs?.(this.all.map(({ output }) => structuredClone(output)));
+  }
+
+  /** @param {any} message */
+  take({ content, header }) {
+    const type = header.msg_type;
+    const id = content.transient?.display_id;
+    if (type === 'clear_output' && content.wait) this.clear = true;
+    else if (type === 'clear_output') this.all = [];
+    else if (type === 'update_display_data') {
+      const { data, metadata = {} } = content;
+      this.all = this.all.map((one) => (id && one.id === id ? { id, output: { ...one.output, data, metadata } } : one));
+    } else this.add(asOutput(type, content), id);
+    this.put();
+  }
+
+  /**
+   * @param {any} output null: it was none
+   * @param {string} [id]
+   */
+  add(output, id) {
+    if (!output) return;
+    if (this.clear) this.all = [];
+    this.clear = false;
+    const before = this.all.at(-1)?.output;
+    const goesOn = output.output_type === 'stream' && before?.output_type === 'stream' && before.name === output.name;
+    if (goesOn) before.text += output.text;
+    else this.all.push({ output, id });
   }
 }
 

@@ -1,165 +1,32 @@
-/** The chat: a hub for each widget, which hears the kernel and keeps what is known, and a view for each place it is shown. */
+/** A chat as it is shown in one place: its title, its messages, its box, and the keys that lead from one to the other. */
 
-/** @import {Effect, Locale, Message, Model, State, WireMessage} from './types.js' */
+/** @import {Effect, Locale, Message, Model, State} from './types.js' */
+/** @import {Hub} from './hub.js' */
 /** @import {Ui} from './ui.js' */
 import { lazy } from './assets.js';
 import { Answer, Request, flash } from './bubble.js';
 import { Notebook, cellId } from './cellactions.js';
 import { Composer } from './composer.js';
-import { copy, h, order, put, setAttr, show, token } from './dom.js';
+import { copy, h, order, put, setAttr, show } from './dom.js';
 import { icon } from './icons.js';
 import { Pair } from './pair.js';
 import { Popover, menu } from './popover.js';
-import { empty, reduce, running, waiting } from './state.js';
-import { sayer } from './strings.js';
+import { running } from './state.js';
+import { HELP, localeOf, sayer } from './strings.js';
 import { visible, wordsOf } from './text.js';
 import { Threads, save } from './threads.js';
-import { iconButton, isComposing, textButton } from './ui.js';
-import { Wire } from './wire.js';
+import { iconButton, isComposing, isKey, textButton } from './ui.js';
 
-/** Milliseconds after which a request that is not saved yet is said to wait. */
+/** Milliseconds after which something that is not there yet is said to wait. */
 const WAITS = 900;
-/** Milliseconds that a saved request may wait for its answer to begin. */
-const EXPECTS = 20000;
-/** Milliseconds without an answer to hello after which the kernel is said to be away. */
-const AWAY = 4000;
 
-/** What is known, once for all views of a widget. */
-export class Hub {
-  /** @param {Model} model */
-  constructor(model) {
-    this.model = model;
-    this.state = empty();
-    /** @type {Set<ChatView>} */
-    this.views = new Set();
-    /** @type {Map<string, number>} when each request was sent that is not saved yet */
-    this.sent = new Map();
-    this.stopping = false;
-    /** When a saved request began to wait for its answer. */
-    this.expecting = 0;
-    /** @type {ChatView|null} where the last request was written */
-    this.from = null;
-    this.hiddenAt = 0;
-    this.helloSince = 0;
-    this.helloTries = 0;
-    this.seen = { top: 0, following: true };
-    this.wire = new Wire(model, (message) => this.hear(message));
-    this.draft = this.stored();
-    this.timer = setInterval(() => this.tick(), 500);
-    this.seenAgain = () => {
-      if (document.hidden) this.hiddenAt = Date.now();
-      else if (this.hiddenAt && Date.now() - this.hiddenAt > 60000) this.hello('back');
-    };
-    document.addEventListener('visibilitychange', this.seenAgain);
-  }
-
-  /** @param {string} why */
-  hello(why) {
-    // One that is not answered yet will be answered with what is known then.
-    const asked = this.helloSince && Date.now() - this.wire.helloAt < 1000;
-    if (!this.helloSince) this.helloSince = Date.now();
-    if (!asked || why === 'view') this.wire.hello(this.state.loaded ? this.state.rev : 0);
-  }
-
-  /** @param {WireMessage} message */
-  hear(message) {
-    const [state, effects] = reduce(this.state, message);
-    const changed = state !== this.state;
-    this.state = state;
-    if (['run', 'd', 'tool', 'out', 'done', 'snap', 'msg'].includes(message.op)) this.wire.heard();
-    if (message.op === 'snap') {
-      this.helloSince = 0;
-      this.helloTries = 0;
-    }
-    if (['run', 'done', 'err', 'snap'].includes(message.op)) this.expecting = 0;
-    if (message.op === 'ack' && message.client) this.acked(message.client);
-    if (!running(state) && !this.expecting) this.stopping = false;
-    for (const client of this.sent.keys()) if (!state.pending.some((one) => one.client === client)) this.sent.delete(client);
-    for (const effect of effects) this.act(effect);
-    if (changed || effects.length) for (const view of this.views) view.invalidate();
-  }
-
-  /** Saved, so the record will come; should it not, the request is not shown for ever. @param {string} client */
-  acked(client) {
-    this.sent.delete(client);
-    if (!running(this.state)) this.expecting = Date.now();
-    for (const view of this.views) view.invalidate();
-    setTimeout(() => this.hear({ op: '@unsend', client }), 1500);
-  }
-
-  /** @param {Effect} effect */
-  act(effect) {
-    if (effect.do === 'hello') this.hello(effect.why);
-    else if (effect.do === 'error' && effect.draft !== null) {
-      const view = this.from && this.views.has(this.from) ? this.from : [...this.views].at(-1);
-      if (view) view.composer.restore(effect.draft);
-      else this.keep(effect.draft);
-    }
-    for (const view of this.views) view.effect(effect);
-  }
-
-  tick() {
-    const now = Date.now();
-    if (this.expecting && now - this.expecting > EXPECTS) {
-      this.expecting = 0;
-      this.hello('no answer began');
-    }
-    if (running(this.state) && !waiting(this.state) && this.wire.quiet()) this.hello('silence');
-    if (this.helloSince && now - this.wire.helloAt > Math.min(5000 * 2 ** this.helloTries, 60000)) {
-      this.helloTries++;
-      this.wire.hello(this.state.rev);
-    }
-    if (this.sent.size || this.helloSince) for (const view of this.views) view.invalidate();
-  }
-
-  /**
-   * @param {string} op
-   * @param {string} text
-   * @param {Record<string, any>} [fields]
-   */
-  request(op, text, fields = {}) {
-    const client = token();
-    this.sent.set(client, Date.now());
-    if (op !== 'edit') this.hear({ op: '@send', client, text });
-    this.wire.send(op, { text, client, ...fields });
-    this.wire.heard();
-  }
-
-  stop() {
-    this.stopping = true;
-    this.wire.send('stop', { run: Object.keys(this.state.runs).at(-1) ?? null });
-    for (const view of this.views) view.invalidate();
-  }
-
-  get key() {
-    return `javis-draft-${this.model.get('thread_id') ?? ''}`;
-  }
-
-  stored() {
-    try {
-      return sessionStorage.getItem(this.key) ?? '';
-    } catch {
-      return '';
-    }
-  }
-
-  /** @param {string} draft */
-  keep(draft) {
-    this.draft = draft;
-    try {
-      if (draft) sessionStorage.setItem(this.key, draft);
-      else sessionStorage.removeItem(this.key);
-    } catch {
-      // A page without storage keeps its draft until it is reloaded.
-    }
-  }
-
-  close() {
-    clearInterval(this.timer);
-    document.removeEventListener('visibilitychange', this.seenAgain);
-    this.wire.close();
-  }
-}
+/**
+ * Notebooks listen to keys before the page does. JupyterLab leaves alone what stands below such an attribute, but some
+ * of its shortcuts ask for the focused element itself, so that needs one too.
+ */
+const QUIET = 'data-lm-suppress-shortcuts';
+/** @param {FocusEvent} event */
+const quiet = ({ target }) => { if (target instanceof Element) setAttr(target, QUIET, 'true'); };
 
 /** One place where the chat is shown. */
 export class ChatView {
@@ -185,8 +52,11 @@ export class ChatView {
     /** @type {Map<string, HTMLElement>} */
     this.waitingEls = new Map();
     this.root = h('div', {
-      class: 'jv', attr: { lang: this.locale(), role: 'region', 'aria-label': say('chat'), 'data-lm-suppress-shortcuts': 'true' },
-      on: { keydown: (/** @type {KeyboardEvent} */ event) => this.rootKey(event) },
+      class: 'jv', attr: { lang: this.locale(), role: 'region', 'aria-label': say('chat'), [QUIET]: 'true' },
+      on: {
+        keydown: (/** @type {KeyboardEvent} */ event) => this.rootKey(event),
+        focusin: (/** @type {FocusEvent} */ event) => quiet(event),
+      },
     });
     this.popover = new Popover(this.root);
     this.live = h('div', { class: 'jv-off', attr: { role: 'status', 'aria-live': 'polite' } });
@@ -195,14 +65,7 @@ export class ChatView {
     this.title = h('button', {
       class: 'jv-title', attr: { type: 'button', title: say('rename'), dir: 'auto' }, on: { click: () => this.rename() },
     });
-    this.head = h('header', { class: 'jv-head' },
-      iconButton('list', say('threads'), () => this.threads.open(), { class: 'jv-threadsbutton' }), this.title, h('span', { class: 'jv-gap' }),
-      iconButton('plus', say('newThread'), () => hub.wire.send('new'), { class: 'jv-new' }),
-      (this.saveButton = iconButton('save', say('export'), () => this.exportMenu(), { class: 'jv-export', attr: { 'aria-haspopup': 'menu' } })),
-      h('button', {
-        class: 'jv-button jv-lang-button', attr: { type: 'button', title: say('language'), lang: this.locale() === 'ko' ? 'en' : 'ko', 'aria-label': say('language') },
-        on: { click: () => this.setLocale(this.locale() === 'ko' ? 'en' : 'ko') },
-      }, this.locale() === 'ko' ? 'EN' : '한'));
+    this.saveButton = iconButton('save', say('export'), () => this.exportMenu(), { class: 'jv-export', attr: { 'aria-haspopup': 'menu' } });
     this.older = textButton(say('older'), () => this.loadOlder(), 'jv-older');
     this.blank = this.makeBlank();
     this.list = h('div', {
@@ -215,33 +78,56 @@ export class ChatView {
     }, icon('open'), say('latest'));
     this.handle = this.makeHandle();
     this.toasts = h('div', { class: 'jv-toasts' });
-    this.composer = new Composer(ui, {
-      send: (text, compare) => this.send(text, compare), stop: () => hub.stop(),
-      command: (name, rest) => this.command(name, rest), editLast: () => this.lastRequest()?.edit(), leave: () => this.lastItem()?.focusable.focus(),
-    }, {
-      draft: hub.draft, keep: (draft) => hub.keep(draft), caps: () => this.model.get('caps') ?? {},
-    });
-    put(this.root, this.head, h('div', { class: 'jv-middle' }, this.scroller, this.jump), this.handle, this.toasts, this.composer.el,
+    this.composer = this.makeComposer();
+    put(this.root, this.makeHead(), h('div', { class: 'jv-middle' }, this.scroller, this.jump), this.handle, this.toasts, this.composer.el,
       this.threads.el, this.popover.el, this.live);
     this.host.replaceChildren(this.root);
     this.sizes = new ResizeObserver(() => this.resized());
-    this.sizes.observe(this.scroller);
-    this.following = hub.seen.following;
-    hub.views.add(this);
-    this.onTrait = () => this.invalidate();
-    model.on('change:status', this.onTrait);
-    model.on('change:height', this.onTrait);
     this.theme = new MutationObserver(() => this.readTheme());
-    this.theme.observe(document.body, { attributes: true, attributeFilter: ['class', 'data-jp-theme-light', 'data-vscode-theme-kind', 'theme'] });
-    this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ['class', 'theme', 'data-theme'] });
-    this.readTheme();
+    this.following = hub.seen.following;
+    this.onTrait = () => this.invalidate();
+    this.watch();
+    hub.views.add(this);
     hub.hello('view');
     this.draw(0);
   }
 
+  /** What changes around the view: its size, its theme, the small traits. */
+  watch() {
+    this.sizes.observe(this.scroller);
+    this.model.on('change:status', this.onTrait);
+    this.model.on('change:height', this.onTrait);
+    this.theme.observe(document.body, { attributes: true, attributeFilter: ['class', 'data-jp-theme-light', 'data-vscode-theme-kind', 'theme'] });
+    this.theme.observe(document.documentElement, { attributes: true, attributeFilter: ['class', 'theme', 'data-theme'] });
+    this.readTheme();
+  }
+
+  makeHead() {
+    const { say } = this;
+    const other = this.locale() === 'ko' ? 'en' : 'ko';
+    return h('header', { class: 'jv-head' },
+      iconButton('list', say('threads'), () => this.threads.open(), { class: 'jv-threadsbutton' }), this.title, h('span', { class: 'jv-gap' }),
+      iconButton('plus', say('newThread'), () => this.hub.wire.send('new'), { class: 'jv-new' }), this.saveButton,
+      h('button', {
+        class: 'jv-button jv-lang-button', attr: { type: 'button', title: say('language'), lang: other, 'aria-label': say('language') },
+        on: { click: () => this.setTrait('locale', other) },
+      }, other === 'en' ? 'EN' : '한'));
+  }
+
+  makeComposer() {
+    const { hub } = this;
+    return new Composer(this.ui, {
+      send: (text, compare) => this.send(text, compare),
+      stop: () => hub.stop(),
+      command: (name, rest) => this.command(name, rest),
+      up: () => this.toCall() || this.lastRequest()?.edit(),
+      leave: () => this.lastItem()?.el.focus(),
+    }, { draft: hub.draft, keep: (draft) => hub.keep(draft), caps: () => this.model.get('caps') ?? {} });
+  }
+
   /** @returns {Locale} */
   locale() {
-    return this.model.get('locale') === 'ko' ? 'ko' : 'en';
+    return localeOf(this.model);
   }
 
   /** @returns {Ui} */
@@ -269,9 +155,7 @@ export class ChatView {
       regen: (id) => {
         if (this.busy()) return;
         this.following = true;
-        hub.sent.set('regen', Date.now());
-        hub.wire.send('regen', { id });
-        this.invalidate();
+        hub.regen(id);
       },
       steady: (change) => {
         change();
@@ -298,7 +182,6 @@ export class ChatView {
       this.invalidate();
       return px;
     };
-    const keep = (/** @type {number} */ px) => this.hub.wire.send('set', { height: px });
     const handle = h('div', {
       class: 'jv-handle', attr: { role: 'separator', tabindex: '0', 'aria-orientation': 'horizontal', 'aria-label': this.say('resize'), 'aria-valuemin': 140, 'aria-valuemax': 2000, 'aria-valuenow': 560 },
       on: {
@@ -309,14 +192,14 @@ export class ChatView {
           handle.addEventListener('pointermove', move);
           handle.addEventListener('pointerup', () => {
             handle.removeEventListener('pointermove', move);
-            if (this.height) keep(this.height);
+            if (this.height) this.setTrait('height', this.height);
           }, { once: true });
         },
         keydown: (/** @type {KeyboardEvent} */ event) => {
           const step = { ArrowDown: 40, ArrowUp: -40 }[event.key];
           if (!step) return;
           event.preventDefault();
-          keep(set(this.scroller.offsetHeight + step));
+          this.setTrait('height', set(this.scroller.offsetHeight + step));
         },
       },
     });
@@ -360,6 +243,13 @@ export class ChatView {
       const message = this.hub.state.messages.find((one) => one.id === effect.id);
       this.announce(message && !message.pair ? `${said}: ${visible(wordsOf(message).slice(0, 400))}` : said);
     } else if (effect.do === 'waiting') this.announce(this.say('asks', { name: visible(effect.call.name, true) }));
+  }
+
+  /** To the buttons of a call that waits; whether there is one. */
+  toCall() {
+    const card = this.bubbles().flatMap((one) => (one instanceof Answer ? one.cards() : [])).find((one) => one.call?.status === 'waiting');
+    card?.focus();
+    return !!card;
   }
 
   // ---- doing
@@ -411,9 +301,11 @@ export class ChatView {
   }
 
   help() {
-    const text = this.say('helpText');
-    this.popover.open(this.composer.slash, h('div', { class: 'jv-help', attr: { tabindex: '0' } }, h('strong', null, this.say('help')),
-      ...text.split('\n').map((line) => h('p', null, line))), { pinned: true, label: this.say('help'), focus: true });
+    const { say } = this;
+    const parts = HELP.map(([title, keys]) => h('section', null, h('h6', null, say(title)), h('dl', null, ...keys.flatMap(([names, what]) => [
+      h('dt', null, ...names.split(' ').map((name) => h('kbd', null, name))), h('dd', null, say(what))]))));
+    this.popover.open(this.composer.slash, h('div', { class: 'jv-help', attr: { tabindex: '0' } }, ...parts),
+      { pinned: true, label: say('help'), focus: true, width: 700 });
   }
 
   exportMenu() {
@@ -459,10 +351,13 @@ export class ChatView {
     this.hub.hear({ op: '@title', title });
   }
 
-  /** @param {Locale} locale */
-  setLocale(locale) {
-    this.hub.wire.send('set', { locale });
-    this.model.set('locale', locale);
+  /**
+   * A small trait, which the kernel keeps with the widget.
+   * @param {string} name
+   * @param {any} value
+   */
+  setTrait(name, value) {
+    this.model.set(name, value);
     this.model.save_changes();
   }
 
@@ -608,9 +503,8 @@ export class ChatView {
     const { hub, say } = this;
     const now = Date.now();
     if (this.model.get('status') === 'closed') return say('closed');
-    const oldest = Math.min(...hub.sent.values());
-    if (hub.helloSince && now - hub.helloSince > AWAY) return say('away');
-    if (hub.sent.size && now - oldest > WAITS) return say('queued');
+    if (hub.away) return say('away');
+    if (hub.waited > WAITS) return say('queued');
     if (hub.stopping) return say('stopping');
     if (!hub.state.loaded) return now - hub.helloSince > WAITS ? say('connecting') : '';
     if (hub.state.stale && now - hub.helloSince > WAITS) return say('resync');
@@ -700,7 +594,8 @@ export class ChatView {
         context.save();
       }
     }
-    if (event.key === 'Escape' && !isComposing(event) && this.busy() && !event.defaultPrevented) this.hub.stop();
+    if (isKey(event, 'Escape') && this.busy() && !event.defaultPrevented) this.hub.stop();
+    if (event.altKey && isKey(event, 'ArrowUp') && this.toCall()) event.preventDefault();
     event.stopPropagation();
   }
 
@@ -732,6 +627,7 @@ export class ChatView {
     this.theme.disconnect();
     this.sizes.disconnect();
     this.popover.dispose();
+    this.threads.close();
     this.host.replaceChildren();
   }
 }

@@ -4,7 +4,7 @@
 import { after, h, put, setAttr, show, uid } from './dom.js';
 import { icon } from './icons.js';
 import { visible, whole } from './text.js';
-import { iconButton, press, textBox } from './ui.js';
+import { iconButton, kindName, press, textBox } from './ui.js';
 
 /** @typedef {{insert: string, label: string, detail?: string, kind?: string, command?: string}} Item */
 /** @typedef {{label: string, tokens: number, s: string}} PreviewPart */
@@ -15,7 +15,7 @@ import { iconButton, press, textBox } from './ui.js';
  * @property {(text: string, compare: boolean) => void} send
  * @property {() => void} stop
  * @property {(command: string, rest: string) => boolean} command whether it was one
- * @property {() => void} editLast
+ * @property {() => void} up the arrow in an empty box: to what waits, or to the last request
  * @property {() => void} leave Escape with nothing to close
  */
 
@@ -53,8 +53,6 @@ export class Composer {
     this.ui = ui;
     this.deeds = deeds;
     this.memory = memory;
-    const { say } = ui;
-    const caps = memory.caps();
     /** @type {Item[]} */
     this.items = [];
     this.active = 0;
@@ -67,20 +65,16 @@ export class Composer {
     /** @type {string|undefined} */
     this.putAfter = undefined;
     this.previewAsked = 0;
+    /** @type {Preview|null} */
+    this.preview = null;
+    this.previewOf = '';
+    this.previewSoon = after(350, () => this.loadPreview());
+    this.completeSoon = after(60, () => this.complete());
     this.listId = uid();
-    this.text = textBox({
-      label: say('message'), value: memory.draft, placeholder: say('ask'), class: 'jv-box', limit: 240,
-      submit: () => this.submit(), key: (event) => this.key(event), input: () => this.changed(),
-    });
+    this.text = this.makeBox();
     this.box = this.text.box;
-    setAttr(this.box, 'aria-autocomplete', 'list');
-    setAttr(this.box, 'aria-haspopup', 'listbox');
-    this.box.addEventListener('compositionend', () => {
-      if (this.sendAfter) setTimeout(() => this.submit(), 0);
-      else if (this.putAfter !== undefined) this.restore(this.putAfter);
-      this.sendAfter = false;
-    });
-    this.box.addEventListener('blur', () => setTimeout(() => this.box !== document.activeElement && this.closeList(), 150));
+    const { say } = ui;
+    const caps = memory.caps();
     this.list = h('div', { class: 'jv-comps', attr: { id: this.listId, role: 'listbox', 'aria-label': say('completions'), hidden: true } });
     this.chips = h('div', { class: 'jv-chips', attr: { 'aria-label': say('chips'), role: 'group', hidden: true } });
     this.mention = iconButton('chip', say('mention'), () => this.type('@'), { attr: { hidden: !caps.mentions } });
@@ -95,20 +89,29 @@ export class Composer {
     this.main.addEventListener('pointerdown', (event) => event.preventDefault());
     this.el = h('div', { class: 'jv-composer' }, this.list, this.chips, this.box,
       h('div', { class: 'jv-bar' }, this.mention, this.slash, this.pair, this.eye, this.status, this.main));
-    this.previewSoon = after(350, () => this.loadPreview());
-    this.completeSoon = after(60, () => this.complete());
-    /** @type {Preview|null} */
-    this.preview = null;
-    this.previewOf = '';
     this.update(false, '');
     requestAnimationFrame(() => this.text.fit());
-    if (memory.draft) this.drawChips();
-    if (memory.draft) this.previewSoon();
+    if (memory.draft) {
+      this.drawChips();
+      this.previewSoon();
+    }
   }
 
-  /** Beside a chip or in an empty chat the box says less. @param {string} placeholder */
-  setPlaceholder(placeholder) {
-    this.box.placeholder = placeholder;
+  makeBox() {
+    const { say } = this.ui;
+    const text = textBox({
+      label: say('message'), value: this.memory.draft, placeholder: say('ask'), class: 'jv-box', limit: 240,
+      submit: () => this.submit(), key: (event) => this.key(event), input: () => this.changed(),
+    });
+    setAttr(text.box, 'aria-autocomplete', 'list');
+    setAttr(text.box, 'aria-haspopup', 'listbox');
+    text.box.addEventListener('compositionend', () => {
+      if (this.sendAfter) setTimeout(() => this.submit(), 0);
+      else if (this.putAfter !== undefined) this.restore(this.putAfter);
+      this.sendAfter = false;
+    });
+    text.box.addEventListener('blur', () => setTimeout(() => text.box !== document.activeElement && this.closeList(), 150));
+    return text;
   }
 
   /**
@@ -255,7 +258,7 @@ export class Composer {
       this.closeList();
       return;
     }
-    const typed = this.box.value.slice(at.start, this.box.selectionStart);
+    const typed = this.typed();
     const own = at.sign === '/' ? Object.keys(COMMANDS).filter((one) => one.startsWith(typed) && this.may(one))
       .map((one) => ({ insert: one, label: one, detail: this.ui.say(one), kind: 'command', command: one })) : [];
     if (own.length) this.openList(own);
@@ -291,7 +294,7 @@ export class Composer {
         pointermove: () => this.choose(n),
       },
     }, h('span', { class: 'jv-complabel' }, visible(item.label, true)), item.detail ? h('span', { class: 'jv-compdetail' }, visible(item.detail, true)) : null,
-    item.kind && item.kind !== 'command' ? h('small', { class: 'jv-compkind' }, visible(item.kind, true)) : null)));
+    item.kind && item.kind !== 'command' ? h('small', { class: 'jv-compkind' }, kindName(this.ui.say, item.kind)) : null)));
     this.list.hidden = false;
     setAttr(this.box, 'aria-controls', this.listId);
     this.choose(this.active);
@@ -339,44 +342,46 @@ export class Composer {
    * @returns {boolean} whether that was all
    */
   key(event) {
-    if (this.items.length) {
-      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-      if (step) {
-        this.choose((this.active + step + this.items.length) % this.items.length);
-        return true;
-      }
-      if (event.key === 'Tab' && !event.shiftKey) {
-        this.accept(this.active);
-        return true;
-      }
-      if (event.key === 'Enter' && !event.shiftKey) {
-        const item = this.items[this.active];
-        const at = trigger(this.box.value, this.box.selectionStart);
-        const typed = at ? this.box.value.slice(at.start, this.box.selectionStart) : '';
-        if (item.insert.trim() !== typed) {
-          this.accept(this.active);
-          return true;
-        }
-        this.closeList();
-      }
-      if (event.key === 'Escape') {
-        event.stopPropagation();
-        this.closeList();
-        return true;
-      }
-    }
+    if (this.items.length && this.listKey(event)) return true;
     if (event.key === 'Escape') {
       event.stopPropagation();
-      if (!this.ui.popover.el.hidden) this.ui.popover.close();
-      else if (this.busy) this.deeds.stop();
+      if (this.busy) this.deeds.stop();
       else this.deeds.leave();
       return true;
     }
-    if (event.key === 'ArrowUp' && !this.box.value && !event.shiftKey) {
-      this.deeds.editLast();
+    if (event.key === 'ArrowUp' && !this.box.value && !event.shiftKey && !event.altKey) {
+      this.deeds.up();
       return true;
     }
     return false;
+  }
+
+  /**
+   * A key while there are suggestions.
+   * @param {KeyboardEvent} event
+   * @returns {boolean} whether that was all
+   */
+  listKey(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step) this.choose((this.active + step + this.items.length) % this.items.length);
+    else if (event.key === 'Tab' && !event.shiftKey) this.accept(this.active);
+    else if (event.key === 'Escape') {
+      event.stopPropagation();
+      this.closeList();
+    } else if (event.key === 'Enter' && !event.shiftKey && this.items[this.active].insert.trim() !== this.typed()) {
+      this.accept(this.active);
+    } else {
+      // What is written out already is sent.
+      if (event.key === 'Enter') this.closeList();
+      return false;
+    }
+    return true;
+  }
+
+  /** The word at the cursor, as far as it is written. */
+  typed() {
+    const at = trigger(this.box.value, this.box.selectionStart);
+    return at ? this.box.value.slice(at.start, this.box.selectionStart) : '';
   }
 
   // ---- what goes with it
@@ -390,8 +395,7 @@ export class Composer {
   drawChips() {
     const mentions = mentionsIn(this.box.value);
     const fresh = this.previewOf === this.box.value.trim();
-    const at = this.box === document.activeElement ? trigger(this.box.value, this.box.selectionStart) : null;
-    const typing = at ? this.box.value.slice(at.start, this.box.selectionStart) : '';
+    const typing = this.box === document.activeElement ? this.typed() : '';
     const sum = JSON.stringify([mentions, typing, fresh && this.preview?.parts.map((part) => [part.label, part.tokens])]);
     if (sum === this.chipSum) return;
     this.chipSum = sum;
@@ -441,7 +445,7 @@ export class Composer {
         h('small', { class: 'jv-muted' }, say('ofRoom', { tokens: whole(preview.tokens), room: whole(preview.room) }))),
       ...parts.map((part) => h('details', { attr: { open: parts.length === 1 } },
         h('summary', null, visible(part.label, true), h('small', null, say('tokens', { n: whole(part.tokens) }))),
-        h('pre', { class: 'jv-mono', attr: { tabindex: '0', dir: 'auto' } }, visible(part.s, true)))));
+        h('pre', { class: 'jv-mono', attr: { tabindex: '0', dir: 'auto' } }, visible(part.s.replace(/^\n+/, ''), true)))));
     // The chips are drawn anew when the preview comes.
     const at = anchor.isConnected ? anchor : /** @type {HTMLElement} */ (this.chips.querySelector('.jv-chip') ?? this.eye);
     popover.open(at, content, { pinned: true, label: say('willSend'), focus: true });

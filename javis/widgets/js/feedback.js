@@ -2,21 +2,25 @@
 
 /** @import {Call, Message} from './types.js' */
 /** @import {Ui} from './ui.js' */
-import { h, put, setAttr } from './dom.js';
+import { h, put } from './dom.js';
 import { icon } from './icons.js';
 import { callsOf } from './state.js';
 import { REASONS } from './strings.js';
 import { visible, wordsOf } from './text.js';
-import { iconButton, press, textBox, textButton } from './ui.js';
+import { iconButton, isKey, isSubmit, press, textBox, textButton } from './ui.js';
+
+/** @typedef {{el: HTMLElement, send: () => string|null, begin: () => void}} Editor `send` says what is wrong */
 
 export class Feedback {
   /**
    * @param {Ui} ui
    * @param {() => Message} message the answer as it is now
+   * @param {() => void} leave the focus goes back to the answer
    */
-  constructor(ui, message) {
+  constructor(ui, message, leave) {
     this.ui = ui;
     this.message = message;
+    this.leave = leave;
     this.el = h('div', { class: 'jv-feedback' });
     this.up = iconButton('up', ui.say('good'), () => this.thumb(true), { class: 'jv-thumb', pressed: false });
     this.down = iconButton('down', ui.say('bad'), () => this.thumb(false), { class: 'jv-thumb', pressed: false });
@@ -65,7 +69,7 @@ export class Feedback {
     this.showing = 'none';
     this.sent = false;
     this.ui.steady(() => put(this.el));
-    if (inside) this.fix.focus();
+    if (inside) this.leave();
   }
 
   /** @param {boolean} up */
@@ -87,11 +91,9 @@ export class Feedback {
       this.close();
     };
     comment.addEventListener('keydown', (event) => {
-      if (event.isComposing || event.keyCode === 229) return;
-      if (event.key === 'Enter') {
-        event.preventDefault();
-        save();
-      }
+      if (!isKey(event, 'Enter')) return;
+      event.preventDefault();
+      save();
     });
     const panel = h('div', {
       class: 'jv-panel jv-why', attr: { role: 'group', 'aria-label': say(up ? 'whyGood' : 'why') },
@@ -141,7 +143,7 @@ export class Feedback {
 
   /** @param {KeyboardEvent} event */
   escape(event) {
-    if (event.key !== 'Escape' || event.isComposing || event.keyCode === 229) return;
+    if (!isKey(event, 'Escape')) return;
     event.preventDefault();
     event.stopPropagation();
     this.close();
@@ -158,11 +160,10 @@ export class Feedback {
     this.showing = 'editor';
     const words = this.wordsEditor(message);
     const tool = call ? this.toolEditor(call) : null;
-    /** @type {{el: HTMLElement, send: () => string|null, begin: () => void}} */
-    let active = call && !wordsOf(message) && tool ? tool : words;
+    let active = tool && !wordsOf(message) ? tool : words;
     const complaint = h('p', { class: 'jv-complaint', attr: { role: 'alert' } });
     const slot = h('div', { class: 'jv-slot' }, active.el);
-    const save = () => {
+    this.save = () => {
       const wrong = active.send();
       complaint.textContent = wrong ?? '';
       if (wrong) return;
@@ -170,39 +171,49 @@ export class Feedback {
       this.ui.announce(say('saved'));
       setTimeout(() => this.showing === 'editor' && this.sent && this.close(), 600);
     };
-    this.save = save;
-    const tabs = tool ? [words, tool].map((one, n) => h('button', {
-      class: 'jv-tab', attr: { type: 'button', 'aria-pressed': String(one === active) },
-      on: {
-        click: () => {
-          active = one;
-          put(slot, one.el);
-          tabs.forEach((tab, at) => press(tab, at === n));
-          one.begin();
-        },
-      },
-    }, say(n ? 'correctionTool' : 'correctionText'))) : [];
+    const tabs = this.tabs(tool ? [words, tool] : [], active, (one) => {
+      active = one;
+      put(slot, one.el);
+      one.begin();
+    });
     const panel = h('div', {
       class: 'jv-panel jv-editor', attr: { role: 'group', 'aria-label': say('correction') },
       on: { keydown: (/** @type {KeyboardEvent} */ event) => this.escape(event) },
     },
-    h('div', { class: 'jv-panelhead' }, h('strong', null, say('correction')), h('span', { class: 'jv-tabs' }, ...tabs),
-      iconButton('cross', say('close'), () => this.close())),
+    h('div', { class: 'jv-panelhead' }, h('strong', null, say('correction')), tabs, iconButton('cross', say('close'), () => this.close())),
     slot, complaint,
-    h('div', { class: 'jv-row' }, textButton(say('correctionSave'), save, 'jv-primary jv-savefix'), textButton(say('cancel'), () => this.close()),
-      h('small', { class: 'jv-muted' }, 'Ctrl+Enter')));
+    h('div', { class: 'jv-row' }, textButton(say('correctionSave'), () => this.save(), 'jv-primary jv-savefix'),
+      textButton(say('cancel'), () => this.close()), h('small', { class: 'jv-muted' }, 'Ctrl+Enter')));
     this.ui.steady(() => put(this.el, panel));
     active.begin();
   }
 
+  /**
+   * @param {Editor[]} editors words, a call of a tool; none where there is nothing to choose
+   * @param {Editor} first
+   * @param {(one: Editor) => void} turn
+   */
+  tabs(editors, first, turn) {
+    const tabs = editors.map((one, n) => h('button', {
+      class: 'jv-tab', attr: { type: 'button', 'aria-pressed': String(one === first) },
+      on: {
+        click: () => {
+          tabs.forEach((tab, at) => press(tab, at === n));
+          turn(one);
+        },
+      },
+    }, this.ui.say(n ? 'correctionTool' : 'correctionText')));
+    return h('span', { class: 'jv-tabs' }, ...tabs);
+  }
+
   /** @param {KeyboardEvent} event */
   submitKey(event) {
-    if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return false;
+    if (!isSubmit(event)) return false;
     this.save();
     return true;
   }
 
-  /** @param {Message} message */
+  /** @param {Message} message @returns {Editor} */
   wordsEditor(message) {
     const { say } = this.ui;
     const before = message.verdict?.corrected ?? wordsOf(message);
@@ -224,7 +235,7 @@ export class Feedback {
     };
   }
 
-  /** @param {Call} call */
+  /** @param {Call} call @returns {Editor} */
   toolEditor(call) {
     const { say } = this.ui;
     const name = h('input', { class: 'jv-input jv-mono', attr: { type: 'text', 'aria-label': say('tool') }, prop: { value: call.name } });
@@ -250,10 +261,5 @@ export class Feedback {
         return null;
       },
     };
-  }
-
-  /** @param {boolean} on */
-  enable(on) {
-    for (const button of this.buttons) setAttr(button, 'disabled', !on);
   }
 }

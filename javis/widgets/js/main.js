@@ -4,9 +4,10 @@
  */
 
 /** @import {Model} from './types.js' */
-import { Hub, mount } from './chat.js';
+import { mount } from './chat.js';
 import { h } from './dom.js';
-import { sayer } from './strings.js';
+import { Hub } from './hub.js';
+import { localeOf, sayer } from './strings.js';
 
 export default function widget() {
   /** @type {Hub|null} */
@@ -22,7 +23,7 @@ export default function widget() {
     render({ model, el }) {
       const kind = model.get('kind');
       if (kind !== 'chat') {
-        el.appendChild(h('p', null, sayer(model.get('locale'))('unsupported', { kind: String(kind) })));
+        el.appendChild(h('p', null, sayer(localeOf(model))('unsupported', { kind: String(kind) })));
         return undefined;
       }
       hub ??= new Hub(model);

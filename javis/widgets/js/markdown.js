@@ -116,16 +116,7 @@ export class Growing {
   /** @private */
   clear() {
     this.host.replaceChildren();
-    this.given = '';
-    this.text = '';
-    this.start = 0;
-    this.codes = 0;
-    this.tail = [];
-    this.tailRaw = '';
-    this.links = {};
-    this.fence = null;
-    this.done = false;
-    this.restAt = 0;
+    Object.assign(this, new Growing(this.host, this.decorate), { counts: this.counts });
   }
 
   /** Everything once more, from the start: when what surrounds the text has changed. */

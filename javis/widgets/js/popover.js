@@ -1,6 +1,7 @@
 /** One small window over the chat: a source, what will be sent, a menu. Escape and a click elsewhere close it. */
 
 import { h, put, setAttr } from './dom.js';
+import { isKey } from './ui.js';
 
 export class Popover {
   /** @param {HTMLElement} root it is placed inside */
@@ -9,18 +10,19 @@ export class Popover {
     this.el = h('div', { class: 'jv-popover', attr: { hidden: true } });
     root.appendChild(this.el);
     this.pinned = false;
+    this.width = 460;
     /** @type {HTMLElement|null} */
     this.anchor = null;
     /** @type {any} */
     this.timer = null;
     this.el.addEventListener('pointerenter', () => clearTimeout(this.timer));
     this.el.addEventListener('pointerleave', () => this.leave());
-    this.el.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') {
-        event.stopPropagation();
-        this.close(true);
-      }
-    });
+    root.addEventListener('keydown', (event) => {
+      if (this.el.hidden || !isKey(event, 'Escape')) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.close();
+    }, true);
     this.outside = (/** @type {Event} */ event) => {
       const target = /** @type {Node} */ (event.composedPath()[0]);
       if (!this.el.hidden && !this.el.contains(target) && !this.anchor?.contains(target)) this.close();
@@ -31,7 +33,7 @@ export class Popover {
   /**
    * @param {HTMLElement} anchor
    * @param {HTMLElement} content
-   * @param {{pinned?: boolean, label?: string, role?: string, focus?: boolean}} [how]
+   * @param {{pinned?: boolean, label?: string, role?: string, focus?: boolean, width?: number}} [how] width: at most
    */
   open(anchor, content, how = {}) {
     clearTimeout(this.timer);
@@ -42,6 +44,7 @@ export class Popover {
     }
     if (this.anchor && this.anchor !== anchor) this.anchor.removeAttribute('aria-expanded');
     this.pinned = !!how.pinned;
+    this.width = how.width ?? 460;
     this.anchor = anchor;
     put(this.el, content);
     setAttr(this.el, 'role', how.role ?? 'dialog');
@@ -52,17 +55,18 @@ export class Popover {
     if (how.focus) /** @type {HTMLElement|null} */ (this.el.querySelector('summary,button,input,a[href],[tabindex]'))?.focus({ preventScroll: true });
   }
 
-  /** Under the anchor if there is room in the chat, else over it. */
+  /** Under the anchor if there is room in the chat, else where there is more; never beyond the chat, which may be cut off there. */
   place() {
     if (!this.anchor || this.el.hidden) return;
     const root = this.root.getBoundingClientRect();
     const at = this.anchor.getBoundingClientRect();
     const scale = root.width / (this.root.offsetWidth || 1) || 1;
-    this.el.style.maxWidth = `${Math.min(460, this.root.offsetWidth - 16)}px`;
+    this.el.style.maxWidth = `${Math.min(this.width, this.root.offsetWidth - 16)}px`;
     const below = (root.bottom - at.bottom) / scale;
     const above = (at.top - root.top) / scale;
-    const down = below >= Math.min(this.el.scrollHeight + 12, 220) || below > above;
-    this.el.style.maxHeight = `${Math.max(180, Math.min(380, (down ? below : above) - 14))}px`;
+    this.el.style.maxHeight = '';
+    const down = below >= Math.min(this.el.offsetHeight, 380) + 14 || below >= above;
+    this.el.style.maxHeight = `${Math.max(60, Math.min(380, (down ? below : above) - 14))}px`;
     const left = Math.max(8, Math.min((at.left - root.left) / scale - 8, this.root.offsetWidth - this.el.offsetWidth - 8));
     this.el.style.left = `${left}px`;
     this.el.style.top = down ? `${(at.bottom - root.top) / scale + 6}px` : '';

@@ -171,6 +171,8 @@ const handlers = {
     return [{ ...state, messages: [...m.messages.map(whole), ...state.messages], more: !!m.more }, []];
   },
 
+  title: (state, m) => [{ ...state, thread: m.thread, title: m.title }, []],
+
   // What the page tells itself.
   '@send': (state, m) => [{
     ...state,
@@ -275,7 +277,7 @@ function saved(pending, messages) {
 }
 
 /** @param {Message} message */
-const textOf = (message) => message.parts.map((part) => (part.t === 'text' ? part.s : '')).join('');
+export const textOf = (message) => message.parts.map((part) => (part.t === 'text' ? part.s : '')).join('');
 
 /** @param {State} state */
 export const running = (state) => Object.keys(state.runs).length > 0;

@@ -1,6 +1,6 @@
 /** What the page says, in English and Korean. `{name}` is filled in. */
 
-/** @import {Locale, Say} from './types.js' */
+/** @import {Locale, Model, Say} from './types.js' */
 
 /** @type {Record<string, [string, string]>} */
 const TEXTS = {
@@ -10,7 +10,6 @@ const TEXTS = {
   chat: ['JAVIS chat', 'JAVIS 채팅'],
   untitled: ['New conversation', '새 대화'],
   ask: ['Ask anything. @ adds context, / lists commands', '무엇이든 물어보세요. @로 맥락 추가, /로 명령 보기'],
-  askShort: ['Ask anything', '무엇이든 물어보세요'],
   message: ['Message', '메시지'],
   send: ['Send', '보내기'],
   sendHint: ['Send (Enter)', '보내기 (Enter)'],
@@ -18,10 +17,9 @@ const TEXTS = {
   stopHint: ['Stop (Esc)', '중지 (Esc)'],
   stopping: ['Stopping…', '중지하는 중…'],
   queued: ['Kernel busy: your message waits', '커널이 바쁩니다. 메시지가 대기 중입니다'],
-  sending: ['Sending…', '보내는 중…'],
   connecting: ['Connecting to the kernel…', '커널에 연결하는 중…'],
-  away: ['The kernel does not answer. It may be busy or restarted: run the cell again to go on.',
-    '커널이 응답하지 않습니다. 바쁘거나 다시 시작되었을 수 있습니다. 셀을 다시 실행하면 이어집니다.'],
+  away: ['The kernel does not answer. If it was restarted, run the cell again.',
+    '커널이 응답하지 않습니다. 다시 시작되었다면 셀을 다시 실행하세요.'],
   closed: ['This chat is closed. Run the cell again to go on.', '이 채팅은 닫혔습니다. 셀을 다시 실행하면 이어집니다.'],
   resync: ['Catching up…', '다시 맞추는 중…'],
   thinking: ['Thinking', '생각하는 중'],
@@ -38,7 +36,8 @@ const TEXTS = {
   ended: ['The answer is complete', '답변이 끝났습니다'],
   endedStopped: ['The answer was stopped', '답변이 중지되었습니다'],
   endedError: ['The answer failed', '답변에 실패했습니다'],
-  asks: ['Approval needed: {name}', '승인 필요: {name}'],
+  asks: ['Approval needed: {name}. Arrow up in the empty box leads to Approve, Escape back to the box',
+    '승인 필요: {name}. 빈 입력창에서 위쪽 화살표를 누르면 승인 단추로 가고, Esc를 누르면 입력창으로 돌아옵니다'],
   // an answer
   cancelled: ['Stopped: this is what was written so far', '중지됨: 여기까지 쓴 내용입니다'],
   partial: ['Cut short: this answer is incomplete', '중간에 끊김: 완전하지 않은 답변입니다'],
@@ -104,6 +103,8 @@ const TEXTS = {
   'call.denied': ['denied', '거부됨'],
   'call.cancelled': ['stopped', '중지됨'],
   'call.interrupted': ['interrupted', '중단됨'],
+  'call.corrected': ['as it should have been', '이렇게 했어야 함'],
+  editedArguments: ['you changed the arguments', '인자를 고쳐서 승인'],
   arguments: ['Arguments', '인자'],
   noArguments: ['no arguments', '인자 없음'],
   change: ['Change', '변경 내용'],
@@ -121,7 +122,15 @@ const TEXTS = {
   'scope.once': ['once', '이번만'],
   'scope.thread': ['in this conversation', '이 대화에서'],
   'scope.pattern': ['always: {pattern}', '항상: {pattern}'],
-  rule: ['Rule: {rule}', '규칙: {rule}'],
+  rule: ['Why: {rule}', '이유: {rule}'],
+  'why.default.read': ['Files are read only after asking', '파일을 읽기 전에 먼저 물어봅니다'],
+  'why.default.write': ['Files are changed only after asking', '파일을 바꾸기 전에 먼저 물어봅니다'],
+  'why.default.exec': ['Commands and code run only after asking', '명령과 코드를 실행하기 전에 먼저 물어봅니다'],
+  'why.default.net': ['The network is used only after asking', '네트워크를 쓰기 전에 먼저 물어봅니다'],
+  'why.outside': ['{path} lies outside the project folder', '{path}: 프로젝트 폴더 밖에 있습니다'],
+  'why.protected': ['{path} decides what runs later, so a change to it is always asked about ({pattern})',
+    '{path}: 나중에 실행될 것을 정하는 파일이라 바꿀 때마다 물어봅니다 ({pattern})'],
+  'why.asked': ['A rule of this project asks here: {rule}', '이 프로젝트의 규칙에 따라 물어봅니다: {rule}'],
   more: ['Show all {n} lines', '전체 {n}줄 보기'],
   less: ['Show less', '접기'],
   truncated: ['… {n} more characters', '… {n}자 더 있음'],
@@ -159,6 +168,11 @@ const TEXTS = {
   commands: ['Commands', '명령'],
   chips: ['Context', '맥락'],
   unknownMention: ['not found', '찾을 수 없음'],
+  'kind.variable': ['variable', '변수'],
+  'kind.cell': ['cell', '셀'],
+  'kind.file': ['file', '파일'],
+  'kind.folder': ['folder', '폴더'],
+  'kind.error': ['error', '오류'],
   // slash commands
   '/new': ['Begin a new conversation', '새 대화 시작'],
   '/threads': ['Past conversations', '지난 대화'],
@@ -199,14 +213,37 @@ const TEXTS = {
   imageInline: ['Image in the answer', '답변 속 이미지'],
   // help
   help: ['Keys', '단축키'],
-  helpText: [
-    'Enter: send · Shift+Enter: new line · Esc: stop, close · ↑ in an empty box: edit the last request\n'
-    + 'In the conversation: ↑ ↓ move · e edit · r answer again · c copy · + and - rate · f correct · [ and ] versions',
-    'Enter: 보내기 · Shift+Enter: 줄바꿈 · Esc: 중지, 닫기 · 빈 입력창에서 ↑: 마지막 요청 고치기\n'
-    + '대화 안에서: ↑ ↓ 이동 · e 고치기 · r 다시 답변 · c 복사 · + - 평가 · f 답변 고치기 · [ ] 버전',
-  ],
+  'help.box': ['In the box', '입력창에서'],
+  'help.send': ['send', '보내기'],
+  'help.line': ['new line', '줄바꿈'],
+  'help.context': ['add context; list commands', '맥락 추가, 명령 보기'],
+  'help.up': ['box empty: Approve, or last request', '비어 있으면 승인 단추, 마지막 요청'],
+  'help.stop': ['close, stop, or to the messages', '닫기, 중지, 또는 메시지로'],
+  'help.message': ['On a message', '메시지에서'],
+  'help.move': ['move', '이동'],
+  'help.ends': ['first, last', '처음, 끝'],
+  'help.edit': ['edit a request', '요청 고치기'],
+  'help.again': ['answer again', '다시 답변'],
+  'help.copy': ['copy', '복사'],
+  'help.rate': ['good, bad', '좋음, 나쁨'],
+  'help.fix': ['correct the answer', '답변 고치기'],
+  'help.turn': ['other versions', '다른 버전'],
+  'help.call': ['When a call waits', '승인을 기다릴 때'],
+  'help.approve': ['to Approve, from anywhere', '어디서나 승인 단추로'],
+  'help.back': ['back to the box', '입력창으로 돌아가기'],
   unsupported: ['This page does not know how to show "{kind}": update javis', '"{kind}" 을(를) 표시할 수 없습니다. javis를 업데이트하세요'],
 };
+
+/** The keys, as the help shows them: under each heading the keys (one or the other) and what they do. @type {[string, [string, string][]][]} */
+export const HELP = [
+  ['help.box', [['Enter', 'help.send'], ['Shift+Enter', 'help.line'], ['@ /', 'help.context'], ['↑', 'help.up'], ['Esc', 'help.stop']]],
+  ['help.call', [['Alt+↑', 'help.approve'], ['Esc', 'help.back']]],
+  ['help.message', [['↑ ↓', 'help.move'], ['Home End', 'help.ends'], ['e', 'help.edit'], ['r', 'help.again'], ['c', 'help.copy'], ['+ -', 'help.rate'],
+    ['f', 'help.fix'], ['[ ]', 'help.turn'], ['Esc', 'help.back']]],
+];
+
+/** The language of a chat: as it was made, else the browser's. @param {Model} model @returns {Locale} */
+export const localeOf = (model) => (/^ko\b/.test(model.get('locale') || navigator.language) ? 'ko' : 'en');
 
 /**
  * @param {Locale} locale

@@ -53,6 +53,7 @@ export function ago(when, locale) {
   if (Number.isNaN(at)) return visible(String(when), true);
   const minutes = (at - Date.now()) / 60000;
   const words = new Intl.RelativeTimeFormat(locale, { numeric: 'auto', style: 'short' });
+  if (Math.abs(minutes) < 1) return words.format(0, 'second');
   if (Math.abs(minutes) < 60) return words.format(Math.round(minutes), 'minute');
   if (Math.abs(minutes) < 60 * 24) return words.format(Math.round(minutes / 60), 'hour');
   if (Math.abs(minutes) < 60 * 24 * 14) return words.format(Math.round(minutes / 1440), 'day');

@@ -3,7 +3,7 @@
 /** @import {Ui} from './ui.js' */
 import { after, copy, h, put } from './dom.js';
 import { ago, visible } from './text.js';
-import { iconButton } from './ui.js';
+import { iconButton, isComposing } from './ui.js';
 
 export class Threads {
   /** @param {Ui} ui */
@@ -29,6 +29,11 @@ export class Threads {
     this.asked = 0;
     /** @type {HTMLElement|null} */
     this.from = null;
+    /** It lies over what else may get the focus. */
+    this.elsewhere = () => {
+      const { activeElement } = /** @type {Document|ShadowRoot} */ (this.el.getRootNode());
+      if (!this.el.contains(activeElement)) this.close();
+    };
   }
 
   open() {
@@ -41,12 +46,14 @@ export class Threads {
     this.search.value = '';
     this.load();
     this.search.focus();
+    document.addEventListener('focusin', this.elsewhere);
   }
 
   close() {
     if (this.el.hidden) return;
     const inside = this.el.contains(document.activeElement);
     this.el.hidden = true;
+    document.removeEventListener('focusin', this.elsewhere);
     if (inside) {
       if (this.from?.isConnected && this.ui.root.contains(this.from)) this.from.focus();
       else this.ui.focusComposer();
@@ -81,13 +88,15 @@ export class Threads {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    if (event.isComposing || event.keyCode === 229) return;
+    if (isComposing(event)) return;
     if (event.key === 'Escape') {
       event.preventDefault();
       event.stopPropagation();
       this.close();
       return;
     }
+    // Out of the page the focus leaves without saying where to.
+    if (event.key === 'Tab') setTimeout(this.elsewhere, 0);
     const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
     if (!step) return;
     event.preventDefault();

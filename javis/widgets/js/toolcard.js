@@ -1,14 +1,15 @@
 /** A call of a tool: what it wants to do, what it may do, what it did; and yes, no, or yes with other arguments. */
 
-/** @import {Call, Schema} from './types.js' */
+/** @import {Call, Say, Schema} from './types.js' */
 /** @import {Ui} from './ui.js' */
 import { h, put, setAttr, show } from './dom.js';
 import { icon } from './icons.js';
 import { callLine, seconds, visible } from './text.js';
-import { iconButton, textBox, textButton } from './ui.js';
+import { iconButton, isKey, isSubmit, textBox, textButton } from './ui.js';
 
 const STATUS_ICONS = {
   proposed: 'wait', waiting: 'pause', running: 'run', ok: 'check', error: 'warn', denied: 'hand', cancelled: 'stop', interrupted: 'warn',
+  corrected: 'fix',
 };
 /** Lines of a result that are shown at first. */
 const LINES = 12;
@@ -32,18 +33,36 @@ export class ToolCard {
     this.line = h('span', { class: 'jv-callline' });
     this.risk = h('span', { class: 'jv-tag jv-risk' });
     this.status = h('span', { class: 'jv-tag jv-status' });
+    this.edited = h('span', { class: 'jv-tag jv-edited', attr: { hidden: true } }, icon('edit'), ui.say('editedArguments'));
     this.time = h('span', { class: 'jv-calltime' });
     this.head = h('button', {
       class: 'jv-callhead', attr: { type: 'button', 'aria-expanded': 'false' },
       on: { click: () => this.toggle() },
-    }, this.icon, this.name, this.line, this.risk, this.status, this.time, h('span', { class: 'jv-twist' }, icon('open')));
+    }, this.icon, this.name, this.line, this.risk, this.edited, this.status, this.time, h('span', { class: 'jv-twist' }, icon('open')));
     this.args = h('div', { class: 'jv-args' });
     this.preview = h('div', { class: 'jv-preview' });
     this.output = h('div', { class: 'jv-out' });
     this.result = h('div', { class: 'jv-out' });
     this.ask = h('div', { class: 'jv-ask' });
     this.body = h('div', { class: 'jv-callbody' }, this.args, this.preview, this.output, this.result, this.ask);
-    this.el = h('section', { class: 'jv-call' }, this.head, this.body);
+    this.el = h('section', {
+      class: 'jv-call', on: { keydown: (/** @type {KeyboardEvent} */ event) => this.escape(event) },
+    }, this.head, this.body);
+  }
+
+  /** To the buttons, for who has not got a mouse. */
+  focus() {
+    this.openBody(true);
+    /** @type {HTMLElement|null} */ (this.ask.querySelector('.jv-yes'))?.focus();
+  }
+
+  /** While a call waits, Escape leads back to the box and stops nothing. @param {KeyboardEvent} event */
+  escape(event) {
+    if (!isKey(event, 'Escape') || this.call?.status !== 'waiting') return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (this.form) this.edit(false);
+    else this.ui.focusComposer();
   }
 
   toggle() {
@@ -80,12 +99,13 @@ export class ToolCard {
       this.line.textContent = callLine(call);
       this.drawArguments();
     }
+    show(this.edited, !!call.edited);
     this.time.textContent = typeof call.ms === 'number' ? seconds(call.ms / 1000) : '';
-    if (was?.status !== call.status || was?.preview?.s !== call.preview?.s || was?.preview?.kind !== call.preview?.kind) this.drawPreview();
+    if (was?.status !== call.status || was?.edited !== call.edited || was?.preview?.s !== call.preview?.s || was?.preview?.kind !== call.preview?.kind) this.drawPreview();
     this.drawOutput(was);
     if (was?.status !== call.status || was?.key !== call.key || was?.pattern !== call.pattern) this.drawAsk();
     if (this.opened === null || (call.status === 'waiting' && was?.status !== 'waiting')) {
-      this.openBody(['waiting', 'running', 'error', 'interrupted'].includes(call.status)
+      this.openBody(['waiting', 'running', 'error', 'interrupted', 'corrected'].includes(call.status)
         && !(call.status === 'running' && call.risk === 'read' && !call.output));
     }
   }
@@ -124,7 +144,7 @@ export class ToolCard {
       return;
     }
     // What is shown was made from the arguments as they were asked for.
-    const asked = this.form ? ` (${say('asAsked')})` : '';
+    const asked = this.form || call.edited ? ` (${say('asAsked')})` : '';
     if (kind === 'diff') put(this.preview, h('h6', null, say('change') + asked), diff(this.ui, s));
     else put(this.preview, h('h6', null, say('command') + asked), scroller('jv-mono jv-command', say('command'), clip(this.ui, visible(s, true))));
   }
@@ -168,7 +188,7 @@ export class ToolCard {
       : iconButton('edit', say('editArguments'), () => this.edit(true), { text: true, class: 'jv-quiet jv-editargs' });
     this.complaint = h('p', { class: 'jv-complaint', attr: { role: 'alert' } });
     put(this.ask,
-      call.rule ? h('p', { class: 'jv-muted jv-rule' }, say('rule', { rule: visible(call.rule, true) })) : null,
+      call.rule ? h('p', { class: 'jv-muted jv-rule' }, reason(say, call)) : null,
       this.complaint,
       h('div', { class: 'jv-askrow' }, yes, no, edit, h('span', { class: 'jv-gap' }),
         h('label', { class: 'jv-scope' }, h('span', null, say('scope')), select)));
@@ -269,7 +289,7 @@ class ArgumentForm {
     const { box, fit } = textBox({
       label: visible(name, true), value: shown, class: 'jv-mono', limit: 240, cancel,
       key: (event) => {
-        if (event.key !== 'Enter' || !(event.ctrlKey || event.metaKey)) return false;
+        if (!isSubmit(event)) return false;
         submit();
         return true;
       },
@@ -309,6 +329,18 @@ class ArgumentForm {
     }
     return result;
   }
+}
+
+/**
+ * Why a call waits, in the language of the page where the rule is a known one.
+ * @param {Say} say
+ * @param {Call} call
+ */
+function reason(say, call) {
+  const { kind = '', effect = '', ...parts } = call.why ?? {};
+  const key = `why.${kind}${effect ? `.${effect}` : ''}`;
+  const shown = Object.fromEntries(Object.entries(parts).map(([name, value]) => [name, visible(value, true)]));
+  return say(key) === key ? say('rule', { rule: visible(call.rule, true) }) : say(key, shown);
 }
 
 /** @param {any} value */

@@ -5,7 +5,8 @@
  * @typedef {{t: 'tool', call: Call}} ToolPart
  * @typedef {TextPart|ToolPart} Part
  *
- * @typedef {'proposed'|'waiting'|'running'|'ok'|'error'|'denied'|'cancelled'|'interrupted'} CallStatus
+ * @typedef {'proposed'|'waiting'|'running'|'ok'|'error'|'denied'|'cancelled'|'interrupted'|'corrected'} CallStatus
+ *   `corrected` is said by the page alone: a call as it should have been
  * @typedef {'read'|'write'|'exec'|'net'} Risk
  * @typedef {{type?: string, properties?: Record<string, Schema>, required?: string[], enum?: any[],
  *   description?: string, anyOf?: Schema[], default?: any}} Schema
@@ -16,6 +17,7 @@
  * @property {CallStatus} status
  * @property {Risk} risk
  * @property {string} rule
+ * @property {Record<string, string>} [why] the parts of a known rule, with its `kind`
  * @property {string} key
  * @property {{kind: 'diff'|'command'|'none', s: string}} [preview]
  * @property {Schema} [schema]
@@ -23,6 +25,7 @@
  * @property {string|null} [result]
  * @property {number|null} [ms]
  * @property {string|null} [pattern]
+ * @property {boolean} [edited] a person has changed the arguments
  *
  * @typedef {{n: number, label: string, place?: string, score?: number|null, text: string}} Source
  * @typedef {{kind: string, label: string, tokens?: number}} Mention

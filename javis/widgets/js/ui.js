@@ -6,6 +6,7 @@
 /** @import {Wire} from './wire.js' */
 import { h, setAttr } from './dom.js';
 import { icon } from './icons.js';
+import { visible } from './text.js';
 
 /**
  * @typedef {object} Ui
@@ -100,6 +101,23 @@ export function textBox(how) {
 
 /** @param {KeyboardEvent} event */
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/**
+ * Whether a key is meant, and not a letter that is being composed.
+ * @param {KeyboardEvent} event
+ * @param {string} key
+ */
+export const isKey = (event, key) => event.key === key && !isComposing(event);
+
+/** Enter with Ctrl or Cmd: what is written is meant to be done. @param {KeyboardEvent} event */
+export const isSubmit = (event) => event.key === 'Enter' && (event.ctrlKey || event.metaKey);
+
+/**
+ * The kind of what goes with a request, in the language of the page.
+ * @param {Say} say
+ * @param {string} kind
+ */
+export const kindName = (say, kind) => (say(`kind.${kind}`) === `kind.${kind}` ? visible(kind, true) : say(`kind.${kind}`));
 
 /**
  * @param {HTMLElement} button
