@@ -14,6 +14,7 @@ from javis.tools.files import SafeRoot
 from javis.tools.git import git_log, git_status
 from javis.tools.machine import (clipboard_commands, current_time, installed, list_ports, notification_command, notify, read_clipboard,
                                  show_environment, write_clipboard)
+from javis.tools.trust import Trust
 from javis.tools.system import default_toolbox, disk_usage, families, find_process
 
 SIGNATURES = """read_file(path, start?, end?)
@@ -95,11 +96,15 @@ def test_rules_reach_the_tools(tmp_path, monkeypatch):
     (tmp_path / "configs/tools.yaml").write_text("secrets: ['*.diary']\nshell_variables: [MY_FLAG]\n")
     (tmp_path / "my.diary").write_text("hush")
     monkeypatch.setenv("MY_FLAG", "on")
+    monkeypatch.setenv("JAVIS_USER", str(tmp_path / "user"))
+    assert "MY_FLAG=on" not in default_toolbox(Settings(root=tmp_path)).call("run_shell", {"command": "env"})
+    Trust().add(tmp_path / "configs/tools.yaml")  # what a project opens counts once its file is trusted
     box = default_toolbox(Settings(root=tmp_path))
     assert "may hold secrets" in box.call("read_file", {"path": "my.diary"})
     assert "MY_FLAG=on" in box.call("run_shell", {"command": "env"})
     assert "stays closed" in box.call("fetch_url", {"url": "http://127.0.0.1:9/"})
-    (tmp_path / "configs/tools.yaml").write_text("private_network: true\n")
+    (tmp_path / "configs/tools.yaml").write_text("private_hosts: ['127.0.0.1:9']\n")
+    Trust().add(tmp_path / "configs/tools.yaml")
     assert "cannot be fetched" in default_toolbox(Settings(root=tmp_path)).call("fetch_url", {"url": "http://127.0.0.1:9/"})
 
 
@@ -122,7 +127,7 @@ def test_families_name_every_tool(tmp_path):
     assert box.signatures().startswith(SIGNATURES + "\n")
     assert {tool.name: tool.effect for tool in box if tool.effect != "read"} == {
         "write_file": "write", "run_shell": "exec", "web_search": "net", "fetch_url": "net", "run_python": "exec",
-        "read_clipboard": "exec", "write_clipboard": "write", "notify": "write"}
+        "read_clipboard": "exec", "write_clipboard": "write", "notify": "write", "edit_file": "write"}
     assert all(len(str(family).splitlines()) == 1 for family in families())
 
 
@@ -317,10 +322,9 @@ def test_git_log(repository):
     assert [line.split("  ", 3)[2:] for line in lines] == [["Ali", "Change 2"], ["Ali", "Change 1"], ["Ali", "Change 0"], ["Ali", "First: 시작"]]
     assert len(git_log(count=2, root=root).splitlines()) == 2
     assert len(git_log(Path("큰 이름 b.txt"), root=root).splitlines()) == 1
-    for path in ("/etc", "../x"):
+    for path in ("/etc", "../x", ":(top)"):
         with pytest.raises(ToolError):
             git_log(Path(path), root=root)
-    assert git_log(Path(":(top)"), root=root) == "no commits"  # a name, not a pattern
 
 
 def test_git_where_there_is_none(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ def tightened(
         defaults=Defaults(**defaults), secrets=list(dict.fromkeys([*user.secrets, *closed])),
         protected=list(dict.fromkeys([*user.protected, *project.protected])),
         private_network=user.private_network and project.private_network,
+        private_hosts=[one for one in project.private_hosts if one in user.private_hosts],
         shell_variables=[one for one in project.shell_variables if one in user.shell_variables])
 
 # %% ../../nbs/11b_tools_trust.ipynb #a83d664f
@@ -47,8 +48,9 @@ def loosened(user: Rules, project: Rules) -> list[str]:
               if one[:1] == "!" and one not in user.secrets]
     found += [f"protected without {one}" for one in user.protected if one not in project.protected]
     found += ["private_network: true"] * (project.private_network and not user.private_network)
-    return found + [f"shell_variables: {one}" for one in project.shell_variables
-                    if one not in user.shell_variables]
+    for name in ("private_hosts", "shell_variables"):
+        found += [f"{name}: {one}" for one in getattr(project, name) if one not in getattr(user, name)]
+    return found
 
 # %% ../../nbs/11b_tools_trust.ipynb #ca0b59e6
 def user_folder(
