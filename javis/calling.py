@@ -10,12 +10,15 @@ import asyncio
 import json
 import logging
 import time
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
 
-from .events import (
-    Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned)
+from .config import JavisError
+from javis.events import (
+    Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned,
+    call_text)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError, clip
 from .tools.grants import call_key, kind_of
@@ -100,13 +103,44 @@ class _Permitting(_Questions):
 # %% ../nbs/31c_calling.ipynb #fd16228d
 class _Running(_Permitting):
     "Tools at work."
+    _checkpoints = None
+
+    @property
+    def checkpoints(self) -> "Checkpoints":
+        "What was before each call that changed something."
+        from javis.undo import Checkpoints
+        if self._checkpoints is None:
+            self._checkpoints = Checkpoints(self.policy.root, self.settings.paths.undo,
+                                            secrets=self.policy.rules.secrets)
+        return self._checkpoints
+
+    def _kept(self, turn: Turn, name: str, arguments: dict) -> AbstractContextManager:
+        "Keeps the project around a call, where that changes something and it can be kept."
+        if self.toolbox[name].effect not in ("write", "exec") or not self.settings.tools.undo:
+            return nullcontext()
+        try:
+            id = self.checkpoints.before(call_text(name, arguments))
+        except (JavisError, OSError) as error:
+            turn.control.emit(Warned(f"This call cannot be undone: {error}"))
+            return nullcontext()
+        stack = ExitStack()
+        stack.callback(self._after, turn, id)
+        return stack
+
+    def _after(self, turn: Turn, id: str) -> None:
+        try:
+            self.checkpoints.after(id)
+        except (JavisError, OSError) as error:
+            turn.control.emit(Warned(f"What this call changed was not kept: {error}"))
 
     async def _run(self, turn: Turn, id: str, name: str, arguments: dict, approved: bool) -> str:
         "What a tool returns, as text; raises `Stopped`."
-        tell = lambda text: turn.control.emit(ToolOutput(id, text))
-        call = asyncio.ensure_future(asyncio.to_thread(
-            self.toolbox.run, name, arguments, approved=approved, cancelled=turn.control.stopped,
-            output=tell))
+        def work() -> str:
+            with self._kept(turn, name, arguments):
+                return self.toolbox.run(
+                    name, arguments, approved=approved, cancelled=turn.control.stopped,
+                    output=lambda text: turn.control.emit(ToolOutput(id, text)))
+        call = asyncio.ensure_future(asyncio.to_thread(work))
         try:
             return await turn.control.interruptible(asyncio.shield(call))
         except Stopped:

@@ -92,6 +92,7 @@ class ToolsSettings(Section):
     max_rounds: int | None = Field(
         None, ge=1, le=200, description="a whole number of rounds from 1, or null")
     timeout_s: float = Field(30.0, gt=0, description="a number of seconds above 0")
+    undo: bool = Field(True, description="true or false")
     sandbox: Literal["auto", "off"] = Field("auto", description="auto or off")
     sandbox_network: bool = Field(False, description="true or false")
     search: list[str] = Field(["ddgs"], description="a list of ddgs and addresses of SearXNG servers")
@@ -137,6 +138,7 @@ class Paths:
     training_data: Path = Path("data/training")
     seed: Path = Path("data/seed")
     cache: Path = Path("data/cache")
+    undo: Path = Path("data/undo")
     registry: Path = Path("data/registry.jsonl")
     runs: Path = Path("training_runs")
     configs: Path = Path("configs")

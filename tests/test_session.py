@@ -264,6 +264,27 @@ def test_all_of_a_long_result_can_be_read_on(session_at, store):
         assert "no result" in other.toolbox.call("recall_result", {"id": id})
 
 
+def test_what_a_call_changed_can_be_taken_back(session_at, store, tmp_path):
+    root = tmp_path / "project"
+    root.mkdir()
+    (root / "a.txt").write_text("old")
+
+    @tool("exec")
+    def shell(command: str) -> str:
+        "Run something."
+        (root / "a.txt").write_text("new")
+        (root / "b.txt").write_text("more")
+        return "done"
+    with ScriptedServer(says(render_tool_call("shell", {"command": "make"})), says("Done.")) as server:
+        session = session_at(server.url, tools=(shell,), approve=lambda question: True)
+        session.policy = Policy(root, "edit")
+        session.ask("Make it.")
+        [call] = session.checkpoints.history()
+        assert "make" in call.label and call.count == 2
+        session.checkpoints.undo()
+    assert (root / "a.txt").read_text() == "old" and not (root / "b.txt").exists()
+
+
 def test_a_bound_of_money_ends_a_turn_before_it_spends(session_at, store):
     with ScriptedServer(says(LOOK)) as server:
         session = session_at(server.url)
