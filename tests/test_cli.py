@@ -19,6 +19,7 @@ import typer
 from javis import cli
 from javis.config import load_settings
 from javis.store import Store
+from javis.verbs.app import app
 
 sys.path.insert(0, str(Path(__file__).parent))
 from scripted_server import END, ScriptedServer, said, stream_head  # noqa: E402
@@ -33,6 +34,7 @@ def home(tmp_path, monkeypatch):
     for name in [name for name in os.environ if name.startswith("JAVIS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("JAVIS_HOME", str(tmp_path))
+    monkeypatch.setenv("JAVIS_USER", str(tmp_path / "user"))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -75,7 +77,8 @@ def process(*arguments, home, **options):
     "A command in a process of its own."
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JAVIS_")}
     return subprocess.Popen([sys.executable, "-c", "import sys, javis.cli; sys.exit(javis.cli.main())",
-                             *arguments], env=environment | {"JAVIS_HOME": str(home)}, cwd=home,
+                             *arguments], env=environment | {"JAVIS_HOME": str(home), "JAVIS_USER": str(home / "user"),
+                                                "PROMPT_TOOLKIT_NO_CPR": "1"}, cwd=home,
                             **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
                                "stderr": subprocess.PIPE} | options)
 
@@ -128,7 +131,7 @@ def test_version_comes_before_the_commands(javis):
 
 
 def commands(command=None, path=()):
-    command = command or typer.main.get_command(cli.app)
+    command = command or typer.main.get_command(app)
     yield path
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands(inner, (*path, name))
@@ -313,7 +316,7 @@ def test_ctrl_c_is_never_silent(javis, monkeypatch):
         raise KeyboardInterrupt
     monkeypatch.setattr("javis.verbs.project.show_paths", stop)
     assert javis("config", "path", status=130).err == "Stopped.\n"
-    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr("javis.verbs.app.app", stop)
     assert javis("config", "path", status=130).err == "javis: stopped.\n"
 
 
