@@ -70,7 +70,7 @@ def unechoed() -> Iterator[None]:
         yield
         return
     try:
-        quiet = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+        quiet = [*before[:3], before[3] & ~(termios.ECHO | termios.ICANON), *before[4:]]
         termios.tcsetattr(number, termios.TCSANOW, quiet)
         yield
     finally:

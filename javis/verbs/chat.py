@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from ..config import JavisError, Settings
-from ..keys import unechoed
 from ..prompting import Prompt, offers
 from ..store import Store
 from ..terminal import note
@@ -71,8 +70,7 @@ def converse(talk: Talk, read: Read) -> None:
     "Take line after line; what goes wrong with one is said, and the next one comes."
     for text in _lines(talk, read):
         try:
-            with unechoed():
-                talk.take(text)
+            talk.take(text)
         except JavisError as error:
             note(error, "red")
         except KeyboardInterrupt:

@@ -17,6 +17,7 @@ from ..compaction import compacted
 from ..config import JavisError, did_you_mean
 from ..events import Event, Started
 from ..feedback import correct, rate
+from ..keys import unechoed
 from ..limits import spent
 from ..memory import Memories
 from ..records import Message
@@ -120,8 +121,9 @@ class _Asking:
         if parent is None:
             self._catch_up()
         try:
-            one_turn(self.session, None if text is None else asked.text, parent=parent, meta=asked.meta,
-                     heard=self._hear)
+            with unechoed():
+                one_turn(self.session, None if text is None else asked.text, parent=parent, meta=asked.meta,
+                         heard=self._hear)
         except KeyboardInterrupt as stopped:
             self.interrupted = True
             note(str(stopped) or "Stopped.", "yellow")
