@@ -268,7 +268,7 @@ def test_going_on_with_a_conversation(chat, endpoint, home):
     assert len(server.requests[-1].json["messages"]) == 4
     terminal.quiet().type("/new\r").until("new conversation").quiet()
     terminal.type("/threads Four\r").until("NUMBER goes on").quiet().type("/threads 1\r").until("Six").quiet()
-    terminal.type("/rename 덧셈\r").until("It is called").type("\x04")
+    terminal.type("/rename 덧셈\r").until("It is called").quiet().type("\x04")
     terminal.end()
     with Store(home / "data/javis.db") as store:
         assert [one.title for one in store.threads()] == ["덧셈"]
