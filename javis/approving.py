@@ -50,11 +50,14 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 # %% ../nbs/84c_approving.ipynb #f6228c55
-def oddities(arguments: dict[str, Any]) -> list[str]:
+def oddities(
+    arguments: dict[str, Any],
+    effect: str = "exec",  # of the tool; a file may well have many lines
+) -> list[str]:
     "What is unusual about the arguments of a call, in words."
     text, found = "\n".join(_texts(arguments)), []
     lines = max((one.count("\n") + 1 for one in _texts(arguments)), default=1)
-    if lines > 1:
+    if lines > 1 and effect != "write":
         found.append(f"one argument has {lines} lines, written \\n")
     if blanks := max(map(len, _MANY_BLANKS.findall(text)), default=0):
         found.append(f"there are {blanks} blanks in a row")
@@ -81,7 +84,7 @@ def approval_lines(
     lines = [(f"{visible(question.name)} wants to run with", "bold yellow")]
     lines += [(f"  {visible(name)} = {escaped(value)}", "")
               for name, value in question.arguments.items()]
-    lines += [(f"  ! {visible(one)}", "bold red") for one in oddities(question.arguments)]
+    lines += [(f"  ! {visible(one)}", "bold red") for one in oddities(question.arguments, question.effect)]
     if question.preview:
         lines += [("what it would do:", "bold"), *_preview_lines(question.preview)]
     lines.append((f"It asks because of {visible(question.rule)}", ""))
@@ -91,13 +94,16 @@ def approval_lines(
     return lines
 
 # %% ../nbs/84c_approving.ipynb #d487c5c0
+_UNIT = r"\\u[0-9a-f]{4}|\\.|."
+
+# %% ../nbs/84c_approving.ipynb #e75c45da
 def pages(
     lines: list[tuple[str, str]],
     columns: int,
     height: int,  # rows of one page
 ) -> list[list[tuple[str, str]]]:
     "Lines cut into rows that fit, and the rows into pages."
-    cut = [(row, style) for text, style in lines for row in rows(text, columns)]
+    cut = [(row, style) for text, style in lines for row in rows(text, columns, _UNIT)]
     return [cut[i:i + height] for i in range(0, len(cut), height)]
 
 # %% ../nbs/84c_approving.ipynb #7e78632d
@@ -148,6 +154,7 @@ class Asking:
             if key != "e":
                 break
             shown, scope = self._edited(shown), "once"
+        _print(f"yes, {_reach(shown, scope)}" if key == "y" else "no", "green" if key == "y" else "red")
         other = None if shown.arguments == question.arguments else shown.arguments
         return Approval(True, question.key, other, scope) if key == "y" else Approval(False, question.key)
 

@@ -21,23 +21,24 @@ from .terminal import Flow, safe, screen, write
 def cuts(
     text: str,  # one line
     columns: int,
+    unit: str = ".",  # a pattern for what stays together
 ) -> list[int]:
     "Where a line must be cut to fit into a window."
     found, used = [], 0
-    for i, letter in enumerate(text):
-        width = cell_len(letter)
+    for piece in re.finditer(unit, text, re.DOTALL):
+        width = cell_len(piece[0])
         if used + width > columns and used:
-            found.append(i)
+            found.append(piece.start())
             used = 0
         used += width
     return found
 
 # %% ../nbs/84a_blocks.ipynb #1ee9dc6d
-def rows(text: str, columns: int) -> list[str]:
+def rows(text: str, columns: int, unit: str = ".") -> list[str]:
     "A text in rows that fit; nothing of it is lost but the ends of its lines."
     found = []
     for one in text.split("\n"):
-        places = [0, *cuts(one, columns), len(one)]
+        places = [0, *cuts(one, columns, unit), len(one)]
         found += [one[start:end] for start, end in zip(places, places[1:])]
     return found
 

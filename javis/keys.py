@@ -22,7 +22,7 @@ def unbuffered(file: Any) -> Iterator[Callable[[float | None], str]]:
         import termios
         import tty
         number, before = file.fileno(), termios.tcgetattr(file)
-    except (ImportError, OSError, ValueError):  # Windows, or no terminal
+    except Exception:  # Windows, or no terminal (termios has an error of its own)
         yield _by_console if sys.platform == "win32" else lambda seconds: "\x04"
         return
     try:

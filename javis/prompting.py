@@ -101,7 +101,7 @@ class Prompt:
         self._session = PromptSession(
             "› ", multiline=True, history=InMemoryHistory(read_history(history)), completer=_completer(offer),
             complete_while_typing=True, complete_in_thread=True, key_bindings=_bindings(), style=style,
-            prompt_continuation=lambda width, row, soft: "  ", reserve_space_for_menu=6,
+            prompt_continuation=lambda width, row, soft: "  ", reserve_space_for_menu=5,
             bottom_toolbar=self._toolbar, enable_history_search=False, **given)
 
     def _toolbar(self) -> list[tuple[str, str]]:

@@ -68,16 +68,17 @@ def process(*arguments, home, env=None, **options):
 
 class Terminal:
     "A child on a terminal; it answers, as a terminal does, where its cursor is."
-    def __init__(self, *arguments, home, columns=80, rows=24, env=None):
+    def __init__(self, *arguments, home, columns=80, rows=24, env=None, stdin=None):
         import fcntl
         import termios
         self.master, slave = pty.openpty()
+        self.rows = rows
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
         def own_terminal():
             os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        self.child = process(*arguments, home=home, stdin=slave, stdout=slave, stderr=slave,
+            fcntl.ioctl(2, termios.TIOCSCTTY, 0)
+        self.child = process(*arguments, home=home, stdin=stdin or slave, stdout=slave, stderr=slave,
                              preexec_fn=own_terminal, env={"TERM": "xterm-256color"} | (env or {}))
         os.close(slave)
         self.text, self.all, self.decode = "", "", codecs.getincrementaldecoder("utf-8")("replace").decode
@@ -100,10 +101,14 @@ class Terminal:
         except OSError:  # the child has ended
             time.sleep(0.05)
             return False
-        for _ in range(piece.count("\x1b[6n")):
-            os.write(self.master, b"\x1b[1;1R")
         self.text, self.all = self.text + piece, self.all + piece
+        for _ in range(piece.count("\x1b[6n")):
+            os.write(self.master, b"\x1b[%d;%dR" % self.cursor())
         return True
+
+    def cursor(self):
+        "Row and column; that of a terminal on which much was shown."
+        return self.rows, 1
 
     @property
     def plain(self):

@@ -274,6 +274,18 @@ def test_going_on_with_a_conversation(chat, endpoint, home):
         assert [one.title for one in store.threads()] == ["덧셈"]
 
 
+def test_another_model_goes_on_in_the_same_mode(chat, endpoint, home):
+    server = endpoint("Four.", "Six.")
+    config = home / "configs/config.yaml"
+    config.write_text(config.read_text() + f"  other:\n    kind: openai\n    model: larger\n    url: {server.url}\n")
+    terminal = chat().type("2 + 2\r").until("Four").quiet().type("/mode read\r").until("Mode read").quiet()
+    terminal.type("/model\r").until("larger").quiet().type("/model othr\r").until("Did you mean 'other'").quiet()
+    terminal.type("/model other\r").until("larger answers from now on").until("larger · mode read").quiet()
+    terminal.type("3 + 3\r").until("Six")
+    sent = server.requests[-1].json
+    assert sent["model"] == "larger" and [one["content"] for one in sent["messages"][1:]] == ["2 + 2", "Four.", "3 + 3"]
+
+
 def test_memory_context_compact_and_export(chat, endpoint, home):
     endpoint("Noted.")
     terminal = chat()

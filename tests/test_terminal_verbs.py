@@ -79,6 +79,18 @@ def test_what_is_piped_in_may_not_make_calls_run(home, endpoint):
     assert child.returncode == 3 and b"text from a pipe" in err and not (home / "proof").exists()
 
 
+def test_a_person_is_asked_on_the_terminal_although_a_pipe_brought_text(home, endpoint):
+    server = endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
+    (home / "diff.txt").write_text("y\ny\n")
+    with (home / "diff.txt").open() as file, Terminal("ask", "Do it", home=home, stdin=file) as terminal:
+        terminal.until("text from a pipe").until(r"Allow it\?")
+        time.sleep(0.6)
+        assert not (home / "proof").exists()
+        terminal.type("y")
+        assert terminal.end() == 0
+    assert (home / "proof").exists() and "@stdin" in server.requests[0].json["messages"][-1]["content"]
+
+
 def test_yes_inside_a_sandbox_but_not_after_strangers(monkeypatch):
     from javis.events import ApprovalNeeded
     from javis.verbs.ask import say_yes
