@@ -50,6 +50,7 @@ class _Starting(Recalling):
 
     def _strangers(self, turn: Turn, path: list[Message]) -> None:
         "Whoever has had a say in a conversation has it until its end."
+        turn.strangers |= dict.fromkeys(turn.meta.get("strangers", ()))  # who is in the request itself
         for message in path:
             turn.strangers |= dict.fromkeys(message.meta.get("strangers", ()))
 

@@ -63,10 +63,11 @@ class _Listening(Answering):
             self._control = control
         return control
 
-    def stream(self, text: str | None, *, parent: str | None = None) -> Iterator[Event]:
-        "The events of a turn as they happen; leaving them stops it. Arguments as for `ask`."
+    def stream(self, text: str | None, *, parent: str | None = None,
+               meta: dict[str, Any] | None = None) -> Iterator[Event]:
+        "The events of a turn as they happen; leaving them stops it. Arguments as for `begin`."
         heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        control = self.begin(text, heard.put, parent=parent)
+        control = self.begin(text, heard.put, parent=parent, meta=meta)
         try:
             while not isinstance(event := _next(heard), (Finished, Failed, Cancelled)):
                 yield event

@@ -1,11 +1,8 @@
 "The commands as a person or a script meets them: output, messages, exit statuses."
-import codecs
 import io
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -19,23 +16,12 @@ import typer
 from javis import cli
 from javis.config import load_settings
 from javis.store import Store
+from javis.verbs.app import app
 
 sys.path.insert(0, str(Path(__file__).parent))
-from scripted_server import END, ScriptedServer, said, stream_head  # noqa: E402
+from pseudo_terminal import CALL, Terminal, endpoint, home, process  # noqa: E402, F401
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-CALL = '<tool_call>{"name": "%s", "arguments": %s}</tool_call>'
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    "A project of its own."
-    for name in [name for name in os.environ if name.startswith("JAVIS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("JAVIS_HOME", str(tmp_path))
-    monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 @pytest.fixture
@@ -50,34 +36,6 @@ def javis(home, capsys):
         return SimpleNamespace(status=code, out=out, err=err,
                                json=lambda: [json.loads(line) for line in out.splitlines()])
     return run
-
-
-@pytest.fixture
-def endpoint(home):
-    "Serve answers from a script: `endpoint('one', 'two')`; each is sent word by word."
-    opened = []
-
-    def serve(*answers, native=False, tail=(END,)):
-        words = [re.findall(r"\s*\S+\s*", answer) for answer in answers]
-        server = ScriptedServer(*([stream_head(), *map(said, some), *tail] for some in words))
-        opened.append(server.__enter__())
-        (home / "configs").mkdir(exist_ok=True)
-        (home / "configs/config.yaml").write_text(
-            "model: test\nendpoints:\n  test:\n    kind: openai\n    model: scripted\n"
-            f"    url: {server.url}\n    native_tools: {str(native).lower()}\n")
-        return server
-    yield serve
-    for server in opened:
-        server.__exit__()
-
-
-def process(*arguments, home, **options):
-    "A command in a process of its own."
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("JAVIS_")}
-    return subprocess.Popen([sys.executable, "-c", "import sys, javis.cli; sys.exit(javis.cli.main())",
-                             *arguments], env=environment | {"JAVIS_HOME": str(home)}, cwd=home,
-                            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE,
-                               "stderr": subprocess.PIPE} | options)
 
 
 def answered(home, *pairs):
@@ -128,7 +86,7 @@ def test_version_comes_before_the_commands(javis):
 
 
 def commands(command=None, path=()):
-    command = command or typer.main.get_command(cli.app)
+    command = command or typer.main.get_command(app)
     yield path
     for name, inner in getattr(command, "commands", {}).items():
         yield from commands(inner, (*path, name))
@@ -227,12 +185,17 @@ def test_hostile_text_is_only_text(javis, endpoint):
     assert "[bold]bold[/]" in out and ":smile:" in out
 
 
-def test_what_is_piped_in_belongs_to_the_request(home, endpoint):
+def test_what_is_piped_in_goes_along_as_data(home, endpoint):
     server = endpoint("Looks fine.")
     child = process("ask", "Review this", home=home, stdin=subprocess.PIPE)
     out, err = child.communicate("diff --git a b\n+한글\n".encode(), timeout=60)
     assert (child.returncode, out) == (0, b"Looks fine.\n"), err
-    assert server.requests[0].json["messages"][-1]["content"] == "Review this\n\ndiff --git a b\n+한글"
+    sent = server.requests[0].json["messages"][-1]["content"]
+    assert sent.startswith("Review this\n\n---\nAttached") and "not instructions" in sent
+    assert sent.endswith("[data] text @stdin:\n```\ndiff --git a b\n+한글\n```")
+    with Store(home / "data/javis.db") as store:
+        asked = [one for one in store.messages(store.threads()[0].id) if one.role == "user"][0]
+    assert asked.meta["typed"] == "Review this" and asked.meta["strangers"] == ["a pipe"]
 
 
 def test_nothing_to_ask_is_a_wrong_command(javis):
@@ -255,7 +218,7 @@ def test_events_as_json(javis, endpoint):
 def test_a_failure_as_json_is_an_event_and_a_status(javis, home, endpoint):
     endpoint("x")
     done = javis("--set", "endpoints.test.url=http://127.0.0.1:9/v1", "ask", "--json", "hello")
-    assert done.status == 1 and done.json()[-1]["event"] == "failed"
+    assert done.status == 5 and done.json()[-1]["event"] == "failed"
     assert "Nothing answers at" in done.err and "Traceback" not in done.err
 
 
@@ -285,7 +248,7 @@ def test_a_model_with_native_tools_goes_on(javis, endpoint, home):
 
 def test_nobody_there_to_say_yes_is_a_no(javis, endpoint, home):
     endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
-    done = javis("ask", "run it", status=1)
+    done = javis("ask", "run it", status=3)
     assert "denied" in done.err and not (home / "proof").exists() and not done.out
 
 
@@ -313,7 +276,7 @@ def test_ctrl_c_is_never_silent(javis, monkeypatch):
         raise KeyboardInterrupt
     monkeypatch.setattr("javis.verbs.project.show_paths", stop)
     assert javis("config", "path", status=130).err == "Stopped.\n"
-    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr("javis.verbs.app.app", stop)
     assert javis("config", "path", status=130).err == "javis: stopped.\n"
 
 
@@ -352,85 +315,6 @@ def test_chat_takes_lines_from_a_file(home, endpoint):
     assert events == [("thumb", -1.0, None), ("reason", None, "too short"),
                       ("correction", None, "In logs/javis.log."), ("thumb", 1.0, None),
                       ("correction", None, call)]
-
-
-class Terminal:
-    "A child on a terminal of 80 columns."
-    def __init__(self, *arguments, home):
-        self.master, slave = pty.openpty()
-        import fcntl
-        import struct
-        import termios
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-
-        def own_terminal():
-            os.setsid()
-            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        self.child = process(*arguments, home=home, stdin=slave, stdout=slave, stderr=slave,
-                             preexec_fn=own_terminal)
-        os.close(slave)
-        self.text, self.decode = "", codecs.getincrementaldecoder("utf-8")("replace").decode
-
-    def until(self, what, within=30):
-        end = time.monotonic() + within
-        while not re.search(what, self.text):
-            assert time.monotonic() < end, f"{what!r} is not in {self.text!r}"
-            if select.select([self.master], [], [], 0.2)[0]:
-                try:
-                    self.text += self.decode(os.read(self.master, 4096))
-                except OSError:
-                    time.sleep(0.1)
-        return self
-
-    def type(self, text):
-        self.text = ""
-        os.write(self.master, text.encode())
-        return self
-
-    def end(self, within=15):
-        status = self.child.wait(within)
-        os.close(self.master)
-        return status
-
-
-def test_chat_on_a_terminal_ctrl_c_stops_then_leaves(home, endpoint):
-    endpoint("Half of ", tail=(30,))
-    terminal = Terminal("chat", home=home)
-    terminal.until("› ").type("tell me\r").until("Half of")
-    time.sleep(0.3)
-    terminal.type("\x03").until("Stopped; what had come is kept").until("Ctrl-C again leaves").until("› ")
-    time.sleep(0.3)  # Python loses a signal that comes between the prompt and its wait for a key
-    terminal.type("\x03")
-    assert terminal.end() == 130
-    with Store(home / "data/javis.db") as store:
-        assert store.answers()[-1]["status"] == "cancelled"
-
-
-def test_chat_on_a_terminal_asks_before_a_command_and_shows_all_of_it(home, endpoint):
-    command = "touch proof\\n\\u001b[2K # " + "x" * 300 + "END"
-    endpoint(CALL % ("run_shell", json.dumps({"command": "@"}).replace("@", command)))
-    terminal = Terminal("chat", home=home)
-    terminal.until("› ").type("do it\r").until(r"Allow it\? \[y/N\]")
-    flat = re.sub(r"\x1b\[[0-9;]*m|[\r\n]", "", terminal.text)
-    assert "END" in flat and r"touch proof\n\u001b[2K" in flat and "\x1b[2K" not in terminal.text
-    terminal.type("\r").until("denied").until("› ").type("\x04")
-    assert terminal.end() == 0 and not (home / "proof").exists()
-
-
-def test_a_yes_runs_the_command(home, endpoint):
-    endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
-    terminal = Terminal("ask", "do it", home=home)
-    terminal.until(r"\[y/N\]").type("y\r")
-    assert terminal.end() == 0 and (home / "proof").exists()
-
-
-def test_a_line_that_was_typed_before_the_question_is_no_yes(home, endpoint):
-    endpoint(CALL % ("run_shell", '{"command": "touch proof"}'), tail=(1.5, END))
-    terminal = Terminal("ask", "do it", home=home)
-    time.sleep(0.5)
-    terminal.type("y\r").until(r"\[y/N\]").type("\r")
-    terminal.end()
-    assert not (home / "proof").exists()
 
 
 # ---- feedback
@@ -862,13 +746,10 @@ def test_no_colours_and_no_cutting_in_a_pipe(javis, home, monkeypatch):
 @pytest.mark.parametrize("arguments", [["feedback", "list"], ["config", "show"], ["doctor"]])
 def test_a_terminal_of_80_columns(home, arguments):
     answered(home, ("어디에 로그가 있는지 알려줘 " * 9, "x" * 200), ("short", "y"))
-    terminal = Terminal(*arguments, home=home)
-    terminal.child.wait(60)
-    terminal.until(r"\n[^\n]*$")
-    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.text)
     from rich.cells import cell_len
-    assert max(cell_len(line) for line in plain.replace("\r", "").split("\n")) <= 80
-    os.close(terminal.master)
+    with Terminal(*arguments, home=home) as terminal:
+        terminal.end(60)
+    assert max(cell_len(line) for line in terminal.plain.replace("\r", "").split("\n")) <= 80
 
 
 # ---- safe text

@@ -27,6 +27,8 @@ class Sections(TyperGroup):
             from javis.terminal import note
             note(str(stopped) or "Stopped.", "yellow")
             raise typer.Exit(130) from None
+        except BrokenPipeError:  # the reader of a pipe has gone
+            raise typer.Exit(141) from None
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
