@@ -20,6 +20,7 @@ from javis.tools.base import Toolbox, render_tool_call, tool
 from javis.tools.files import SafeRoot, list_dir, read_file, search_text, write_file
 from javis.tools.policy import Policy, Rule, Rules
 from javis.tools.shell import run_shell
+from javis.tools.engines import Hit
 from javis.tools.web import Page, fetch_url, web_search
 
 SECRET = "sk-live-4f9a77c0de"
@@ -104,7 +105,7 @@ def toolbox(root, text, private):
     return Toolbox([
         tool("read", root=safe)(read_file), tool("read", root=safe)(list_dir), tool("read", root=safe)(search_text),
         tool("write", root=safe)(write_file), tool("exec", root=root)(run_shell), tool("net", download=page)(fetch_url),
-        tool("net", search=lambda query, limit: [{"title": query, "href": "https://example.com", "body": text}])(web_search),
+        tool("net", engines=[lambda query, limit: [Hit(query, "https://example.com", text)]])(web_search),
         mcp_docs])
 
 
