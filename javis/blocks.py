@@ -73,6 +73,7 @@ class Blocks:
     ):
         size, out = shutil.get_terminal_size(), screen()
         self.columns = (size.columns if out.is_terminal else 0) if columns is None else columns
+        self._size = size if columns is None else None
         self.height = size.lines if height is None else height
         self.colours = bool(self.columns) and out.color_system is not None
         self._flow, self._line, self._fresh = Flow(self.columns), "", True
@@ -113,7 +114,8 @@ class Blocks:
         "Draw a block of code again, in colour."
         lines, self._fence, self._code = self._code, "", []
         used = len(rows("\n".join(lines), self.columns)) if lines and self.columns else 0
-        if not (self.colours and 0 < used < self.height - 1):
+        resized = self._size is not None and shutil.get_terminal_size() != self._size
+        if not (self.colours and 0 < used < self.height - 1) or resized:
             return
         out = screen()
         out.file.write(f"\x1b[{used}A\x1b[J")

@@ -39,7 +39,10 @@ def _burst(number: int, seconds: float | None) -> str:
         return ""
     found = b""
     while select.select([number], [], [], 0.01)[0] and len(found) < 65536:
-        piece = os.read(number, 4096)
+        try:
+            piece = os.read(number, 4096)
+        except OSError:  # the window was closed
+            piece = b""
         if not piece:
             break
         found += piece

@@ -1,5 +1,6 @@
 "A conversation on a real pseudo-terminal: typing, Korean, pastes, interruptions, questions, hostile text."
 import json
+import os
 import re
 import sys
 import time
@@ -178,6 +179,30 @@ def test_all_of_a_long_call_is_seen_before_a_yes(chat, endpoint, home):
     time.sleep(0.5)
     terminal.type("n").until("denied")
     assert not (home / "proof").exists() and not (home / "END").exists()
+
+
+def test_ctrl_c_at_a_question_is_a_no_and_the_call_has_a_result(chat, endpoint, home):
+    endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
+    terminal = chat().type("do it\r").until(ASKS)
+    time.sleep(0.5)
+    terminal.type("\x03").until("Stopped").until(PROMPT).quiet()
+    assert not (home / "proof").exists()
+    with Store(home / "data/javis.db") as store:
+        (answer, status), = [(row["message_id"], row["status"]) for row in store.answers()]
+        assert [call.status for call in store.tool_calls(answer)] == ["cancelled"]
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_a_window_that_is_closed_at_a_question_is_a_no(home, endpoint):
+    endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
+    with Terminal("ask", "do it", home=home) as terminal:
+        terminal.until(ASKS)
+        time.sleep(0.5)
+        os.close(terminal.master)
+        terminal.master = os.open(os.devnull, os.O_RDONLY)
+        assert terminal.child.wait(15) != 0
+    assert not (home / "proof").exists()
 
 
 def test_arguments_are_edited_shown_again_and_then_run(chat, endpoint, home):

@@ -19,6 +19,7 @@ from ..basics import sha256
 from ..config import ConfigError, JavisError, Settings
 from ..context import estimate_tokens
 from ..events import Answer, Approval, ApprovalNeeded
+from ..keys import unechoed
 from ..limits import LimitReached
 from ..local import EngineError
 from ..mentions import Mention, find_mentions, with_mentions
@@ -191,7 +192,8 @@ def ask(
                 if one.why:
                     note(f"@{one.label} was {one.why}.")
             try:
-                answer = one_turn(session, request.text, as_json, meta=request.meta)
+                with unechoed():
+                    answer = one_turn(session, request.text, as_json, meta=request.meta)
             except JavisError as error:
                 raise with_status(error) from error.__cause__
             status = status_of(answer, results=not session.follow_up)

@@ -283,7 +283,8 @@ class _Looking(_Again):
         if rest:
             correct_route(store, request.id, rest, router_for(self.session.settings, store).route(text).intent.name)
         tell_route(text, router_for(self.session.settings, store).route(text))
-        note("" if rest else f"Wrong? /route NAME, with one of {', '.join(INTENTS)}.")
+        if not rest:
+            note(f"Wrong? /route NAME, with one of {', '.join(INTENTS)}.")
 
 # %% ../../nbs/89l_slash.ipynb #9263fd03
 def undo_journal(session: ChatSession) -> Any:
