@@ -823,3 +823,23 @@ def test_a_flow_leaves_code_alone(capsys):
         flow.feed(letter)
     flow.end()
     assert capsys.readouterr().out == f"before it\n{code}\nafter it\nthere\n"
+
+
+def test_undo_shows_asks_and_takes_back(tmp_path, monkeypatch, capsys):
+    from javis.config import ConfigError, Settings
+    from javis.verbs.undo import checkpoints_of, show_history, take_back
+    settings = Settings(root=tmp_path)
+    (tmp_path / "a.txt").write_text("old\n")
+    with checkpoints_of(settings).around("run_shell(command='make')"):
+        (tmp_path / "a.txt").write_text("new\n")
+    show_history(settings)
+    assert "make" in capsys.readouterr().out
+    assert take_back(settings, sure=lambda question: False) == {"changed": [], "stays": {}}
+    assert (tmp_path / "a.txt").read_text() == "new\n"
+    (tmp_path / "a.txt").write_text("mine\n")
+    assert take_back(settings, yes=True)["stays"].keys() == {"a.txt"}  # somebody has changed it since
+    assert take_back(settings, yes=True, anyway=["a.txt"])["changed"] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old\n"
+    with pytest.raises(ConfigError, match="Nobody is there"):
+        monkeypatch.setattr("javis.verbs.undo.keyboard", lambda: False)
+        take_back(settings, checkpoints_of(settings).history()[0].id)

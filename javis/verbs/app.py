@@ -14,7 +14,7 @@ import typer
 from javis.verbs.commands import (
     GROW, PROJECT, TALK, TEACH, Adapter, Json, Model, NoTools, Suite, given, group, override,
     settings)
-from .talking import context, memory, policy, route, spend, threads
+from .talking import context, memory, policy, route, spend, threads, undo
 from .teaching import curate, dataset, feedback
 
 # %% ../../nbs/89o_app.ipynb #a429158d
@@ -117,6 +117,7 @@ def chat(
 # %% ../../nbs/89o_app.ipynb #a8567e56
 app.add_typer(threads, name="threads", rich_help_panel=TALK)
 app.add_typer(memory, name="memory", rich_help_panel=TALK)
+app.command(rich_help_panel=TALK)(undo)
 app.command(rich_help_panel=TALK)(route)
 app.add_typer(context, name="context", rich_help_panel=TALK)
 

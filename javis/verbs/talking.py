@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['threads', 'memory', 'context', 'policy', 'threads_list', 'threads_search', 'threads_show', 'threads_export',
            'threads_rename', 'memory_list', 'memory_add', 'memory_edit', 'memory_pin', 'memory_approve',
-           'memory_forget', 'context_show', 'route', 'policy_show', 'policy_explain', 'policy_trust', 'policy_grants',
-           'spend']
+           'memory_forget', 'context_show', 'route', 'undo', 'policy_show', 'policy_explain', 'policy_trust',
+           'policy_grants', 'spend']
 
 # %% ../../nbs/89n_talking.ipynb #9d010f41
 from typing import Annotated, Literal, Optional
@@ -261,6 +261,32 @@ def route(
     """
     from javis.verbs.context import show_route
     show_route(settings(), " ".join(request), should, as_json)
+
+# %% ../../nbs/89n_talking.ipynb #a2b95c22
+def undo(
+    which: Annotated[str, typer.Argument(metavar="[ID|NUMBER]", help="A call's id, or how many of the "
+                                         "last calls.")] = "1",
+    history: Annotated[bool, typer.Option("--list", help="Only list the calls.")] = False,
+    anyway: Annotated[Optional[list[str]], typer.Option(metavar="PATH", help="A path that goes back even if "
+                                                        "it has changed since; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Take back what calls have changed, after a look at it.
+
+    \b
+    javis undo               the last call, after its difference was shown
+    javis undo 3             the last three
+    javis undo --list        what can be taken back; an undo can, too
+    """
+    from javis.terminal import print_json
+    from javis.verbs.undo import show_history, take_back
+    if history:
+        return show_history(settings(), as_json=as_json)
+    done = take_back(settings(), int(which) if which.isdigit() and len(which) < 4 else which,
+                     anyway or (), yes or as_json)
+    if as_json:
+        print_json(done)
 
 # %% ../../nbs/89n_talking.ipynb #db07400c
 policy = group()
