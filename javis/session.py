@@ -19,6 +19,7 @@ from .config import JavisError, Settings, load_settings, setup_logging
 from .events import Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished
 from .records import Message
 from .store import Store
+from .tools.base import Toolbox
 from .tools.policy import Policy
 from .tools.system import WallWhenNeeded, default_toolbox
 from .tools.trust import project_rules
@@ -148,6 +149,11 @@ class ChatSession(_Listening):
         return f"ChatSession({model}, {len(self.toolbox.names)} tools)"
 
 # %% ../nbs/32_session.ipynb #f77f74ee
+def _name_of(wall: WallWhenNeeded, toolbox: Toolbox) -> str:
+    "The wall around commands, shortly; empty where there is none, or nothing to put behind it."
+    return str(wall).partition(":")[0] if "run_shell" in toolbox.names and wall.level != "L0" else ""
+
+# %% ../nbs/32_session.ipynb #b0218029
 def open_session(
     settings: Settings | None = None,  # by default those of the project around this folder
     *,
@@ -164,6 +170,5 @@ def open_session(
                      "trust`): %s", settings.paths.tools_policy.name, "; ".join(ignored))
     wall = WallWhenNeeded(rules, settings.tools)
     toolbox = default_toolbox(settings, root=root, wall=wall)
-    named = str(wall) if settings.tools.mode == "auto" and wall.level != "L0" else ""
-    policy = Policy(Path(root or settings.root), settings.tools.mode, rules, named)
+    policy = Policy(Path(root or settings.root), settings.tools.mode, rules, _name_of(wall, toolbox))
     return ChatSession(settings, store or Store(settings.paths.db), toolbox, policy, **options)

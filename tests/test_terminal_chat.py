@@ -94,7 +94,7 @@ def test_tab_completes_commands_and_files_but_no_secrets(chat, endpoint, home):
 def test_the_line_below_says_where_one_is(chat, endpoint):
     endpoint("Fine.", more="    price_input: 1000\n    price_output: 1000\n")
     terminal = chat()
-    terminal.until("scripted · mode edit · no sandbox")
+    terminal.until("scripted · mode edit · ")
     terminal.type("hello\r").until("Fine").until(r"context \d+/[\d,]+")
     terminal.type("/mode plan\r").until("mode plan · no sandbox")
     terminal.type("/mode auto\r").until("needs a sandbox").quiet()
