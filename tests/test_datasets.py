@@ -219,7 +219,7 @@ def test_the_card_says_what_is_in_it_and_what_is_not(store, curation, folder, tm
     grow(store, curation, range(10, 14))
     card = build(curation, folder, guide=guide, purpose="To test.", licence="CC0").card
     for text in ("# Training data v0.2", "To test.", "licence CC0", "| boring | 1 |",
-                 "| something looks like a key or a password | 1 |", "Since v0.1: 4 added",
+                 "| something is, or looks like, a key or a password | 1 |", "Since v0.1: 4 added",
                  "with no held-out requests", "found by letters, not by meaning"):
         assert text in card
     assert "hf_abc" not in card
