@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from .events import (
-    Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned)
+    CHANGED, Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError
 from .tools.grants import call_key, kind_of
@@ -112,7 +112,7 @@ class _Judging(_Running):
         status = "error" if result.startswith("error:") else "ok"
         if checked == arguments:
             return ToolRun(id, wish.name, wish.arguments, status, result, ms)
-        result = f"{result}\n[the user changed the arguments: {json.dumps(checked)}]"
+        result = f"{result}{CHANGED}{json.dumps(checked)}]"
         return ToolRun(id, wish.name, checked, status, result, ms)
 
 # %% ../nbs/31c_calling.ipynb #df4dca20
