@@ -11,8 +11,9 @@ import json
 import time
 from typing import Any
 
-from .events import (
-    CHANGED, Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned)
+from javis.events import (
+    CHANGED, Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted,
+    Warned)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError
 from .tools.grants import call_key, kind_of
