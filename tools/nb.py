@@ -52,6 +52,9 @@ def run(notebook: Path, *flags: str):
         off = directives.get("eval:", [""])[0] == "false"
         return cell.cell_type != "code" or off or bool(skipped & directives.keys())
 
+    for cell in nb.cells:
+        if not leave_out(cell):
+            cell.outputs = []  # a cell that prints nothing now would keep what it printed once
     sys.path.insert(0, str(ROOT))
     shell = CaptureShell(notebook)
     shell.run_all(nb, exc_stop=True, preproc=leave_out)
