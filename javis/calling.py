@@ -16,9 +16,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .config import JavisError
-from javis.events import (
-    Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted, Warned,
-    call_text)
+from .events import (
+    CHANGED, Approval, ApprovalNeeded, ToolFinished, ToolOutput, ToolProposed, ToolRun, ToolStarted,
+    Warned, call_text)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError, clip
 from .tools.grants import call_key, kind_of
@@ -171,7 +171,7 @@ class _Judging(_Running):
             turn.strangers[stranger] = None
         told = self._told(result, id)
         if checked != arguments:
-            told = f"{told}\n[the user changed the arguments: {json.dumps(checked)}]"
+            told = f"{told}{CHANGED}{json.dumps(checked)}]"
         shown = wish.arguments if checked == arguments else checked
         return ToolRun(id, wish.name, shown, status, told, ms, result if told != result else None)
 

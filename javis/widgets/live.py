@@ -134,8 +134,8 @@ def _happened(event: _Call, toolbox: Toolbox) -> dict[str, Any]:
                         result=run.result, ms=run.ms)
 
 # %% ../../nbs/78b_live.ipynb #d28dd4dc
-class Live:
-    "One answer as it is written: events in, messages for the page out."
+class _Speaking:
+    "The words of an answer, told and kept."
 
     def __init__(
         self,
@@ -150,6 +150,39 @@ class Live:
         self.ended: Finished | Failed | Cancelled | None = None
         self._send, self._pieces, self._step, self._words = send, Pieces(run, send, later), "", None
         self._wished: dict[str, Any] = {}  # by call: the arguments that the model gave
+
+    def _begin(self, message_id: str, request_id: str | None) -> None:
+        "A step of the answer; the first names it."
+        if self.draft is None:
+            self.draft = Draft(message_id, request_id, self.pair)
+            pair = {"pair": self.pair} if self.pair else {}
+            self._send(dict(op="run", run=self.run, id=message_id, parent=request_id, **pair))
+        self._step, self._words = message_id, Words()
+
+    def _say(self, text: str) -> None:
+        if text:
+            self.draft.say(self._step, text)
+            self._pieces.add(self._step, text)
+
+    def _say_held_back(self) -> None:
+        "What could have been the begin of a call was none."
+        if self._words:
+            self._say(self._words.add("", ended=True))
+            self._words = None
+
+    def record(self) -> dict[str, Any] | None:
+        "The message as far as it has been told; None before it has begun."
+        self._pieces.flush()  # what waits would be told twice
+        return self.draft and self.draft.record()
+
+    @property
+    def seq(self) -> int:
+        "The number of the next piece."
+        return self._pieces.seq
+
+# %% ../../nbs/78b_live.ipynb #7a25a395
+class Live(_Speaking):
+    "One answer as it is written: events in, messages for the page out."
 
     def take(self, event: Event, request_id: str | None = None) -> None:
         "Show one more event."
@@ -174,25 +207,6 @@ class Live:
                 self._pieces.flush()
                 self.ended = event
 
-    def _begin(self, message_id: str, request_id: str | None) -> None:
-        "A step of the answer; the first names it."
-        if self.draft is None:
-            self.draft = Draft(message_id, request_id, self.pair)
-            pair = {"pair": self.pair} if self.pair else {}
-            self._send(dict(op="run", run=self.run, id=message_id, parent=request_id, **pair))
-        self._step, self._words = message_id, Words()
-
-    def _say(self, text: str) -> None:
-        if text:
-            self.draft.say(self._step, text)
-            self._pieces.add(self._step, text)
-
-    def _say_held_back(self) -> None:
-        "What could have been the begin of a call was none."
-        if self._words:
-            self._say(self._words.add("", ended=True))
-            self._words = None
-
     def _tool(self, event: _Call) -> None:
         self._pieces.flush()
         id = event.run.id if isinstance(event, ToolFinished) else event.id
@@ -210,13 +224,3 @@ class Live:
         if self.draft:
             self.draft.message["notes"].append(text)
         self._send(dict(op="note", run=self.run, s=text))
-
-    def record(self) -> dict[str, Any] | None:
-        "The message as far as it has been told; None before it has begun."
-        self._pieces.flush()  # what waits would be told twice
-        return self.draft and self.draft.record()
-
-    @property
-    def seq(self) -> int:
-        "The number of the next piece."
-        return self._pieces.seq

@@ -51,8 +51,8 @@ Send = Callable[[dict[str, Any], list[bytes]], None]
 Work = Callable[["Desk", dict[str, Any]], Any]
 
 
-class Desk:
-    "Serves the pages of one chat: `receive` takes what they say, `send` gets what they are told."
+class _Line:
+    "What is said between a desk and its pages, in order."
     _in_order: dict[str, Work] = {}
     _at_once: dict[str, Work] = {}
 
@@ -116,6 +116,10 @@ class Desk:
         why = str(error) if known else f"{type(error).__name__}: {error}"
         about = {key: message[key] for key in ("client", "q") if key in message}
         self.tell("err", of=message["op"], message=why, **about)
+
+# %% ../../nbs/78c_serving.ipynb #4c33ea21
+class Desk(_Line):
+    "Serves the pages of one chat: `receive` takes what they say, `send` gets what they are told."
 
     def is_new(self, message: dict[str, Any]) -> bool:
         "Whether a page says this for the first time: one that is not sure says it twice."

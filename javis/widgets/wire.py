@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ..events import CHANGED
 from ..feedback import verdict
 from ..records import Feedback, Message, ToolCall
 from ..store import Store
@@ -105,12 +106,9 @@ def steps_of(store: Store, message: Message) -> list[Message]:
     return steps
 
 # %% ../../nbs/78_wire.ipynb #63ef42f6
-_CHANGED = "\n[the user changed the arguments: "
-
-
 def result_of(result: str | None, edited: bool) -> str | None:
     "The result of a call, without the line that tells a model of a person's arguments."
-    return result.rpartition(_CHANGED)[0] if edited and result and _CHANGED in result else result
+    return result.rpartition(CHANGED)[0] if edited and result and CHANGED in result else result
 
 # %% ../../nbs/78_wire.ipynb #a3dcb9e2
 def _tool_parts(store: Store, step: Message, toolbox: Toolbox) -> list[dict[str, Any]]:
