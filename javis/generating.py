@@ -59,8 +59,10 @@ class _Setup:
         self.settings, self.store, self.policy = settings, store, policy
         self.endpoint_name, self.endpoint = endpoint or settings.model, settings.endpoint(endpoint)
         self.can_recall = not self.is_small and bool(toolbox.names)
-        more = [recall_tool(store, lambda: self.thread_id)] if self.can_recall else []
-        self.toolbox = Toolbox([*toolbox, *more], max_output_chars=toolbox.max_output_chars)
+        tools = [tool for tool in toolbox if tool.name != "recall_result"]  # of another session
+        if self.can_recall:
+            tools.append(recall_tool(store, lambda: self.thread_id))
+        self.toolbox = Toolbox(tools, max_output_chars=toolbox.max_output_chars)
         self.adapter, self.adapters = adapter, dict(adapters or {})
         self.approve, self.follow_up = approve, follow_up
         self.grants = Grants(store, policy)

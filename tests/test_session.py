@@ -64,7 +64,7 @@ def session_at(store, tmp_path):
         endpoint = dict(kind="vllm", model="m", url=url, native_tools=native, context_length=context_length,
                         price_input=price, price_output=price, first_token_timeout_s=5)
         settings = Settings(root=tmp_path, model="main", endpoints={"main": endpoint}, tools={"mode": mode}, **settings or {})
-        opened.append(ChatSession(settings, options.pop("store", store), Toolbox(tools), Policy(tmp_path, mode), **options))
+        opened.append(ChatSession(settings, options.pop("store", store), tools if isinstance(tools, Toolbox) else Toolbox(tools), Policy(tmp_path, mode), **options))
         return opened[-1]
     yield make
     for session in opened:
@@ -259,8 +259,9 @@ def test_all_of_a_long_result_can_be_read_on(session_at, store):
         rest = session.toolbox.call("recall_result", {"id": id, "start": 20_000})
         assert "line 22" in rest and "of 28890" in rest
     with ScriptedServer(says("Hm.")) as server:
-        other = session_at(server.url)
+        other = session_at(server.url, tools=session.toolbox)  # a rival in a blind pair gets the same tools
         other.ask("Hello.")
+        assert other.toolbox.names == session.toolbox.names
         assert "no result" in other.toolbox.call("recall_result", {"id": id})
 
 

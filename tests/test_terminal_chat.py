@@ -97,7 +97,7 @@ def test_the_line_below_says_where_one_is(chat, endpoint):
     terminal.until("scripted · mode edit · ")
     terminal.type("hello\r").until("Fine").until(r"context \d+/[\d,]+")
     terminal.type("/mode plan\r").until("mode plan · ")
-    terminal.type("/mode auto\r").until("inside a sandbox")
+    terminal.type("/mode auto\r").until("(inside|needs) a sandbox")
 
 
 # ---- interruptions

@@ -58,7 +58,8 @@ def test_a_limit_is_4_and_a_silent_server_is_5(javis, endpoint):
     (["--allow", "run_shel *", "x"], "run_shell"), (["--thread", "ZZZ", "x"], "javis threads"), (["--continue", "x"], "javis threads"),
     (["--file", "none.txt", "x"], "no file 'none.txt'"), (["--file", ".env", "x"], "closed"), (["@file:none.txt"], "none.txt"),
     (["--bogus"], "--bogus")])
-def test_a_wrong_command_is_2_and_asks_nothing(javis, endpoint, home, arguments, message):
+def test_a_wrong_command_is_2_and_asks_nothing(javis, endpoint, home, monkeypatch, arguments, message):
+    monkeypatch.setenv("JAVIS_TOOLS__SANDBOX", "off")
     server = endpoint("x")
     (home / ".env").write_text("KEY=1\n")
     assert message in javis("ask", *arguments, status=2).err

@@ -64,7 +64,7 @@ def test_an_error_on_the_terminal(tmp_path):
     (tmp_path / ".env").write_text(f"GPU_API_KEY={KEY}\n")
     done = subprocess.run([sys.executable, "-c", "import sys; from javis.cli import main; sys.exit(main())", "ask", "hi"], cwd=tmp_path, capture_output=True, text=True, timeout=120,
                           env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "JAVIS_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)})
-    everything = done.stdout + done.stderr + "".join(file.read_text() for file in (tmp_path / "logs").glob("*"))
+    everything = done.stdout + done.stderr + "".join(file.read_text() for file in (tmp_path / "logs").rglob("*") if file.is_file())
     assert done.returncode and "127.0.0.1:9" in everything and not holes(everything)
 
 
