@@ -212,7 +212,7 @@ def test_the_card_says_what_is_in_it_and_what_is_not(store, curation, folder, tm
     guide = tmp_path / "GUIDE.md"
     guide.write_text("label well", encoding="utf-8")
     grow(store, curation, range(10))
-    teach(store, "leak", "hf_abcdefghijklmnopqrstuvwx")
+    teach(store, "leak", "hf_AbcdefghijklmNopqrstuvwx9")
     curation.collect(store)
     curation.reject([curation.candidates("accepted")[0].id], "boring")
     build(curation, folder, guide=guide, purpose="To test.", licence="CC0")
@@ -222,7 +222,7 @@ def test_the_card_says_what_is_in_it_and_what_is_not(store, curation, folder, tm
                  "| something is, or looks like, a key or a password | 1 |", "Since v0.1: 4 added",
                  "with no held-out requests", "found by letters, not by meaning"):
         assert text in card
-    assert "hf_abc" not in card
+    assert "hf_Abc" not in card
     with pytest.raises(JavisError, match="no guideline"):
         build(curation, folder, guide=tmp_path / "missing.md")
 
