@@ -48,6 +48,8 @@ def bubblewrap_options(binary: str) -> str:
 # %% ../../nbs/13b_tools_sandbox.ipynb #be81d268
 _BEFORE = """
 read -t 0 -u {link} && exit 1
+(read -r -u {link}; kill -KILL $$) >/dev/null 2>&1 {report}>&- &
+watcher=$!
 exec {link}<&-
 {limits}
 echo 1000 >/proc/self/oom_score_adj
@@ -55,6 +57,7 @@ trap : TERM
 exec {{e}}>&2 2>/dev/null
 "$BASH" -c "$1" 2>&$e {{e}}>&- {report}>&-
 code=$?
+exec 2>/dev/null; kill -KILL $watcher; wait $watcher
 set -- /proc/[0-9]*
 echo "$code $(($# - 2))" >&{report}
 exit $code
