@@ -78,11 +78,16 @@ def by_rule(text: str) -> Route | None:
     return None
 
 # %% ../nbs/31_router.ipynb #3d2d2b19
+@lru_cache(maxsize=10_000)
+def _pieces_of(word: str) -> tuple[str, ...]:
+    word = f" {word} "
+    return tuple(word[i:i + size] for size in (2, 3, 4) for i in range(max(len(word) + 1 - size, 1)))
+
+
 def _pieces(text: str) -> Counter[str]:
     "Pieces of two to four letters within words."
     words = re.findall(r"\w+|[^\w\s]+", text.casefold())
-    return Counter(f" {word} "[i:i + size] for word in words for size in (2, 3, 4)
-                   for i in range(max(len(word) + 3 - size, 1)))
+    return Counter(piece for word in words for piece in _pieces_of(word))
 
 # %% ../nbs/31_router.ipynb #d868ccd3
 class Examples:
@@ -250,4 +255,4 @@ def tools_for(
     own = lambda name: name not in EVERYTHING.tools and any(
         len(part) > 3 and part in text for part in name.casefold().split("_"))
     shown = [name for name in names if name in kept or own(name)]
-    return shown if set(shown) - _ALWAYS else names
+    return shown if set(shown) - _ALWAYS or not route.intent.tools else names
