@@ -43,7 +43,8 @@ class _Starting(Recalling):
         self.thread_id = turn.thread_id = request.thread_id
         turn.request_id = self.head = request_id
         self._strangers(turn, path)
-        turn.slots = await asyncio.to_thread(self._slots, request.content)
+        await self._find_route(turn, path, request.meta.get("typed", request.content))
+        turn.slots = await asyncio.to_thread(self._slots, turn, request.content)
         messages, context = self._context(path, request.content, turn.slots)
         self._announce(turn, context)
         return messages
@@ -57,7 +58,7 @@ class _Starting(Recalling):
     def _announce(self, turn: Turn, context: Manifest) -> None:
         "Say who is asked."
         turn.control.emit(Started(turn.thread_id, turn.request_id, self.endpoint_name,
-                                  self.endpoint.model, self.adapter, context))
+                                  self.endpoint.model, self.adapter, context, turn.route))
 
 # %% ../nbs/31e_answering.ipynb #96f15036
 class _Replying(_Starting):
@@ -65,7 +66,7 @@ class _Replying(_Starting):
 
     async def _reply(self, turn: Turn, messages: list[dict[str, Any]]) -> None:
         "Answer a request; raises `Stopped`, `LimitReached`, or why there is no answer."
-        watch = Watch(rounds_of(self.settings, self.endpoint), self.settings.limits)
+        watch = Watch(rounds_of(self.settings, self.endpoint), self.settings.limits, began=turn.began)
         draft = await self._generate(turn, messages, turn.request_id)
         repaired = False
         while True:
@@ -115,11 +116,12 @@ class Answering(_Replying):
         "What came of a turn."
         last = turn.drafts[-1] if turn.drafts else Draft("")
         costs = [draft.cost(self.endpoint) for draft in turn.drafts]
+        known = bool(costs or turn.beside_usd) and None not in costs
         return Answer(
             last.text, status, turn.thread_id, turn.request_id,
             tuple(draft.id for draft in turn.drafts), tuple(turn.runs), self.endpoint_name,
             self.endpoint.model, self.adapter, last.usage, last.first_token_s, last.latency_s,
-            sum(costs) if costs and None not in costs else None)
+            sum(costs) + turn.beside_usd if known else None)
 
     async def take_turn(
         self,

@@ -90,6 +90,7 @@ class Started:
     model: str
     adapter: str | None
     context: Manifest
+    route: dict[str, Any] | None = None  # intent, by, reason, margin, left_out; None: not looked for
 
 # %% ../nbs/30a_events.ipynb #5536bf94
 @dataclass(frozen=True)
@@ -158,6 +159,7 @@ class Compacted:
     message_id: str  # that holds the short version
     messages: int  # that it stands for
     text: str
+    by: str = "digest"  # or model: who told it
 
 # %% ../nbs/30a_events.ipynb #1e699ebd
 @dataclass(frozen=True)

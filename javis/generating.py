@@ -10,9 +10,9 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,15 @@ class _Setup:
 # %% ../nbs/31b_generating.ipynb #b8db850a
 class _Prompting(_Setup):
     "What a model is told whatever it is asked."
+    _left_out: frozenset[str] = frozenset()  # tools that the request at hand can do without
+
+    @property
+    def offered(self) -> Toolbox:
+        "The tools that the model is told of; an embedded one was taught all of them."
+        if self.is_small or not self._left_out:
+            return self.toolbox
+        return Toolbox([tool for tool in self.toolbox if tool.name not in self._left_out],
+                       max_output_chars=self.toolbox.max_output_chars)
 
     @property
     def sampling(self) -> Sampling:
@@ -97,7 +106,7 @@ class _Prompting(_Setup):
     @property
     def system(self) -> str:
         "What the model is told before the conversation."
-        return system_prompt(self.settings, self.prompts, self.toolbox, self.endpoint)
+        return system_prompt(self.settings, self.prompts, self.offered, self.endpoint)
 
 # %% ../nbs/31b_generating.ipynb #8c8b2cf1
 _HISTORY = {True: 8, False: 10_000}  # earlier messages, for small models and others
@@ -114,8 +123,8 @@ class _Sending(_Prompting):
     @property
     def _schemas(self) -> list[dict[str, Any]]:
         "The tools as they go along with a request, where the server explains them."
-        offered = self.endpoint.native_tools and self._has_tools
-        return self.toolbox.schemas() if offered else []
+        explained = self.endpoint.native_tools and self._has_tools
+        return self.offered.schemas() if explained else []
 
     def _context(self, path: list[Message], request: Any, slots: tuple[Slot, ...] = ()
                  ) -> tuple[list[dict[str, Any]], Manifest]:
@@ -140,6 +149,9 @@ class Turn:
     runs: list[ToolRun] = field(default_factory=list)  # the tool calls in them
     strangers: dict[str, None] = field(default_factory=dict)  # whose text it holds, in order
     slots: tuple[Slot, ...] = ()  # what goes along beside the conversation
+    route: dict[str, Any] | None = None  # what the request needs, and why that is thought
+    began: float = field(default_factory=time.monotonic)
+    beside_usd: float = 0.0  # US dollars, for what was written beside the answers
 
 # %% ../nbs/31b_generating.ipynb #d08cea8b
 def _title(text: str) -> str:
@@ -165,10 +177,10 @@ class _Recording(_Sending):
         prompts = [message.content for message in path
                    if message.role == "system" and not is_compaction(message)]
         if prompts[-1:] != [self.system]:
-            name = prompt_name(self.settings, self.prompts, self.toolbox, self.endpoint)
+            name = prompt_name(self.settings, self.prompts, self.offered, self.endpoint)
             meta = {"prompt": name, "sha256": self.prompts.hash(name)}
             above = await self._add(turn, "system", self.system, above, meta)
-        meta = turn.meta | {"context": context.record()}
+        meta = turn.meta | {"context": context.record()} | ({"route": turn.route} if turn.route else {})
         turn.request_id = await self._add(turn, "user", text, above, meta)
 
 # %% ../nbs/31b_generating.ipynb #83ba698c
@@ -197,22 +209,32 @@ class _Saving(_Recording):
 class _Streaming(_Saving):
     "The stream of the model, read as it comes."
 
-    async def _listen(self, turn: Turn, draft: Draft, messages: list, extra: dict) -> None:
-        "Read the stream into the draft; raises what goes wrong with the model or its server."
+    async def _events(self, draft: Draft, messages: list, sampling: Sampling, **options: Any
+                      ) -> AsyncIterator[Any]:
+        "What the model sends, taken into a draft; raises what goes wrong with it or its server."
         if self._model is None or not self._model.ready:
             self._model = await asyncio.to_thread(
                 connect, self.endpoint, self.adapter, self.adapters)
+        extra = self._model.extra | options.pop("extra", {})
         stream = self._model.client.stream(
-            messages, model=self._model.name, sampling=self.sampling, tools=self._schemas or None,
-            extra=self._model.extra | extra)
+            messages, model=self._model.name, sampling=sampling, extra=extra, **options)
         async with aclosing(stream):
             async for event in stream:
                 draft.take(event)
+                yield event
+
+    async def _listen(self, turn: Turn, draft: Draft, messages: list, extra: dict) -> None:
+        "Read an answer as it comes, and save it about once a second."
+        events = self._events(draft, messages, self.sampling, tools=self._schemas or None, extra=extra)
+        async with aclosing(events):
+            async for event in events:
                 if isinstance(event, TextDelta):
                     turn.control.emit(event)
                 if time.monotonic() > draft.saved + 1:
                     await asyncio.to_thread(self.store.update_answer, draft.id, draft.text)
                     draft.saved = time.monotonic()
+
+
 
 # %% ../nbs/31b_generating.ipynb #40112fa9
 class _Attempting(_Streaming):
@@ -236,11 +258,41 @@ class _Attempting(_Streaming):
                                      "Raise generation.max_tokens for longer ones."))
         return draft
 
+# %% ../nbs/31b_generating.ipynb #944af853
+class _Noting(_Attempting):
+    "What a model writes beside its answers."
+
+    def _costs(self, turn: Turn) -> float:
+        "US dollars that a turn has cost so far."
+        return turn.beside_usd + sum(draft.cost(self.endpoint) or 0 for draft in turn.drafts)
+
+    async def _check_money(self, turn: Turn) -> None:
+        "Raise `LimitReached` where a bound of money is reached."
+        await asyncio.to_thread(check_money, self.store, self.settings.limits,
+                                turn.thread_id or self.thread_id, self._costs(turn))
+
+    async def _beside(self, turn: Turn, messages: list[dict[str, Any]], max_tokens: int) -> Draft:
+        "Have something written that is no answer; raises as `_generate` does."
+        await self._check_money(turn)
+        draft = Draft("")
+
+        async def read() -> None:
+            sampling = replace(self.sampling, max_tokens=max_tokens)
+            async with aclosing(self._events(draft, messages, sampling)) as events:
+                async for _ in events:
+                    pass
+        try:
+            await turn.control.interruptible(read())
+        finally:
+            draft.latency_s = time.monotonic() - draft.started
+            turn.beside_usd += draft.cost(self.endpoint) or 0
+        return draft
+
 # %% ../nbs/31b_generating.ipynb #30b021b9
 _AWAY = (EndpointUnreachable, RateLimited, ServerError, StreamBroken, StreamStalled)
 
 
-class Generating(_Attempting):
+class Generating(_Noting):
     "Answers of a model, or of the one that stands in for it."
     _primary: tuple | None = None  # what answers again from the next turn on
 
@@ -252,8 +304,7 @@ class Generating(_Attempting):
         only_words: bool = False,  # the model may call nothing
     ) -> Draft:
         "Have an answer written and saved; raises `Stopped`, `LimitReached`, or why there is none."
-        costs = sum(draft.cost(self.endpoint) or 0 for draft in turn.drafts)
-        await asyncio.to_thread(check_money, self.store, self.settings.limits, turn.thread_id, costs)
+        await self._check_money(turn)
         while True:
             try:
                 return await self._attempt(turn, messages, above, only_words)

@@ -73,9 +73,16 @@ def rounds_of(settings: Settings, endpoint: Endpoint) -> int:
 class Watch:
     "Watches one turn; `why_stop` says after each round why there should be no other."
 
-    def __init__(self, rounds: int, limits: Limits, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self,
+        rounds: int,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,  # when the turn began, by this clock; by default now
+    ):
         self.rounds, self.limits, self._clock = rounds, limits, clock
-        self._began, self._seen, self._failures = clock(), Counter(), 0
+        self._began = clock() if began is None else began
+        self._seen, self._failures = Counter(), 0
 
     def saw(self, name: str, arguments: object, status: str, result: str) -> None:
         "A call has its result."

@@ -7,17 +7,26 @@ __all__ = ['memory_slots', 'Recalling']
 
 # %% ../nbs/31d_recalling.ipynb #f08553c6
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as Waiting
+from contextlib import suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 from .calling import Calling
-from .compaction import compacted
-from .context import Manifest
-from .events import Compacted
+from .compaction import compacted, flaw_of, summary_request
+from .config import JavisError
+from .context import Manifest, estimate_tokens
+from .conversations import insert_message
+from .events import Compacted, Event, Warned
 from .generating import Turn
+from .limits import LimitReached
 from .memory import Memories, recall
-from .records import Message
+from .records import Generation, Message
+from .router import router_for, tools_for
 from .similarity import installed_embedder
 from .slots import Item, Slot, project_rules_slot
+from .turn import Control, Draft, background_loop
 
 # %% ../nbs/31d_recalling.ipynb #02a3cdb3
 _PINNED, _MEMORY = "Keep in mind:", "What you remember that may matter here:"
@@ -32,11 +41,96 @@ def memory_slots(memories: Memories, text: str, limit: int) -> tuple[Slot, Slot]
     return (Slot("pinned", _PINNED, pinned, 0.1, "system"), Slot("memory", _MEMORY, others, 0.1))
 
 # %% ../nbs/31d_recalling.ipynb #e1d65e9c
+_OTHERS = "Other tools, which can be called too:"
+
+
+class _Routing(Calling):
+    "What a request needs."
+
+    async def _find_route(self, turn: Turn, path: list[Message], text: str) -> None:
+        "See which way a request takes, and which tools it can do without."
+        self._left_out, wanted = frozenset(), self.settings.conversation
+        if wanted.route == "off":
+            return
+        try:
+            route = await asyncio.to_thread(lambda: router_for(self.settings, self.store).route(text))
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            return turn.control.emit(Warned(f"No route was found, so all tools go along: the examples in "
+                                            f"{self.settings.paths.seed} cannot be read ({error})."))
+        names = self.toolbox.names
+        if self._has_tools and not self.is_small and len(names) > wanted.route_above:
+            called = {str(one.meta.get("name")) for one in path if one.role == "tool"}
+            self._left_out = frozenset(names).difference(tools_for(route, names, called, text))
+        turn.route = route.record() | {"left_out": [name for name in names if name in self._left_out]}
+
+    def _other_tools(self, turn: Turn) -> tuple[Slot, ...]:
+        "The names of the tools that are left out."
+        if not self._left_out:
+            return ()
+        why = f"{turn.route['intent']}: {turn.route['reason']}"
+        names = Item(", ".join(turn.route["left_out"]), "", why)
+        return (Slot("tools", _OTHERS, (names,), 0.05, "system"),)
+
+# %% ../nbs/31d_recalling.ipynb #4f782928
 _SHORT = 0.15  # of the context, for the short version
-_CHARACTERS = 3  # of a token, rather too few than too many
+_MOST = 1000  # tokens that the model may write for it
+_ASKING = 300  # tokens of what it is asked
 
 
-class Recalling(Calling):
+class _Shortening(_Routing):
+    "A conversation in short."
+
+    async def _told_by_model(self, turn: Turn, path: list[Message], room: int, budget: int,
+                             ) -> tuple[str, Draft | None]:
+        "What the model makes of a branch, empty where the digest has to do; and what was written for it."
+        most = min(room // 2, _MOST)
+        space = budget - most - _ASKING
+        if self.is_small or not self.settings.conversation.summarize or space < most:
+            return "", None
+        ask = await asyncio.to_thread(summary_request, path, space, most // 3, estimate_tokens)
+        draft = None
+        try:
+            draft = await self._beside(turn, ask, most)
+            flaw = flaw_of(draft.text, "tool_calls" if draft.calls else draft.finish_reason)
+        except LimitReached:
+            return "", None  # the turn is about to end with it
+        except JavisError as error:
+            flaw = str(error)
+        if flaw:
+            turn.control.emit(Warned("The model did not tell the conversation in short, so it goes on as a "
+                                     f"list of what happened: {flaw.rstrip('.')}."))
+        return "" if flaw else draft.text.strip(), draft
+
+    def _generation(self, draft: Draft, most: int) -> Generation:
+        "How a short version was made."
+        used, first = draft.usage, draft.first_token_s
+        return Generation(
+            endpoint=self.endpoint_name, model=self.endpoint.model, adapter=self.adapter,
+            sampling=asdict(replace(self.sampling, max_tokens=most)),
+            prompt_tokens=used and used.prompt_tokens, completion_tokens=used and used.completion_tokens,
+            latency_ms=draft.latency_s * 1000, first_token_ms=first and first * 1000,
+            cost_usd=draft.cost(self.endpoint), finish_reason=draft.finish_reason)
+
+    async def _shorten(self, turn: Turn, path: list[Message], end: int, budget: int) -> Message:
+        "Save the first messages of a branch in short, below its last; the message that holds that."
+        room = int(_SHORT * budget)
+        told, draft = await self._told_by_model(turn, path[:end], room, budget)
+        text = await asyncio.to_thread(compacted, path[:end], room, estimate_tokens, told)
+        by = "model" if told else "digest"
+        about = {"compaction": {"until": path[end - 1].id, "messages": end, "by": by}}
+        if strangers := list(dict.fromkeys(who for one in path for who in one.meta.get("strangers", ()))):
+            about["strangers"] = strangers
+        short = Message(
+            thread_id=path[-1].thread_id, parent_id=path[-1].id, role="system", content=text, meta=about,
+            generation=draft and self._generation(draft, min(room // 2, _MOST)))
+        id = short.id
+        await asyncio.to_thread(self.store.write, lambda session: insert_message(session, short))
+        self.head, saved = id, await asyncio.to_thread(self.store.message, id)  # with secrets masked
+        turn.control.emit(Compacted(id, end, saved.content, by))
+        return saved
+
+# %% ../nbs/31d_recalling.ipynb #447b7148
+class Recalling(_Shortening):
     "What goes along with a request."
 
     @property
@@ -45,17 +139,18 @@ class Recalling(Calling):
         embed = installed_embedder() if self.settings.memory.meaning else None
         return Memories(self.store, embed)
 
-    def _slots(self, text: str) -> tuple[Slot, ...]:
+    def _slots(self, turn: Turn, text: str) -> tuple[Slot, ...]:
         "What goes along beside the conversation."
         rules = project_rules_slot(self.policy.root)
         memory = self.settings.memory
         remembered = memory_slots(self.memories, text, memory.limit) if memory.enabled else ()
-        return tuple(slot for slot in (rules, *remembered) if slot.items)
+        return tuple(slot for slot in (rules, *remembered, *self._other_tools(turn)) if slot.items)
 
     async def _request_context(self, turn: Turn, path: list[Message], text: str,
                                ) -> tuple[list[dict[str, Any]], Manifest, list[Message]]:
         "What is sent for a request, its manifest, and the branch, at whose end may be a compaction."
-        turn.slots = await asyncio.to_thread(self._slots, text)
+        await self._find_route(turn, path, turn.meta.get("typed", text))
+        turn.slots = await asyncio.to_thread(self._slots, turn, text)
         messages, context = self._context(path, text, turn.slots)
         compact = self.settings.conversation.compact
         if (not self.is_small if compact is None else compact) and _is_crowded(context):
@@ -68,13 +163,29 @@ class Recalling(Calling):
         newest = next(part for part in reversed(context.parts) if part.what == "turn")
         keep = newest.included and newest.tokens < context.budget_tokens // 3
         end = [message.id for message in path].index(newest.messages[0]) if keep else len(path)
-        room = int(_SHORT * context.budget_tokens * _CHARACTERS)
-        text = await asyncio.to_thread(compacted, path[:end], room)
-        meta = {"compaction": {"until": path[end - 1].id, "messages": end}}
-        self.head = await asyncio.to_thread(
-            self.store.add_message, path[-1].thread_id, "system", text, parent_id=path[-1].id, meta=meta)
-        turn.control.emit(Compacted(self.head, end, text))
-        return [*path, await asyncio.to_thread(self.store.message, self.head)]
+        return [*path, await self._shorten(turn, path, end, context.budget_tokens)]
+
+    def compact(self, emit: Callable[[Event], None] = lambda event: None) -> None:
+        "Go on with the conversation told in short; Ctrl-C leaves it whole. Raises `JavisError`."
+        with self._lock:
+            if self._control and not self._control.future.done():
+                raise JavisError("This session is still answering: wait for it, or call stop().")
+            path = self.store.path(self.head) if self.head else []
+            if len(path) < 3:
+                raise JavisError("There is not enough to be told in short.")
+            self._control = control = Control(emit)
+            room = self.endpoint.context_length - self.settings.generation.max_tokens
+            work = self._shorten(Turn(control, thread_id=self.thread_id), path, len(path), room)
+            control.future = asyncio.run_coroutine_threadsafe(work, background_loop())
+        try:
+            while not control.future.done():
+                with suppress(Waiting):
+                    control.future.exception(0.2)  # in short steps, for Ctrl-C on Windows
+            control.future.result()
+        except KeyboardInterrupt:
+            control.stop()
+            control.wait()
+            raise
 
 
 def _is_crowded(context: Manifest) -> bool:

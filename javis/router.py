@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INTENTS', 'Ask', 'EVERYTHING', 'Intent', 'Route', 'by_rule', 'Examples', 'examples_in', 'Router', 'correct_route',
-           'RouteUnknown', 'corrected_routes']
+           'RouteUnknown', 'corrected_routes', 'router_for', 'is_sure', 'tools_for']
 
 # %% ../nbs/31_router.ipynb #75d49a85
 import json
@@ -12,11 +12,15 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .config import JavisError, did_you_mean
+from sqlalchemy import select
+
+from .config import JavisError, Settings, did_you_mean
+from .records import Feedback, Message
 from .store import Store
 
 # %% ../nbs/31_router.ipynb #13e2afbe
@@ -31,11 +35,13 @@ class Intent:
 
 INTENTS = {intent.name: intent for intent in (
     Intent("talk", ()),
-    Intent("files", ("read_file", "list_dir", "search_text", "find_files", "write_file", "edit_file"),
+    Intent("files", ("read_file", "list_dir", "search_text", "find_files", "write_file", "edit_file",
+                     "git_status", "git_log"), max_steps=8),
+    Intent("shell", ("run_shell", "read_file", "list_dir", "git_status", "git_log", "run_python"),
            max_steps=8),
-    Intent("shell", ("run_shell", "read_file", "list_dir"), max_steps=8),
-    Intent("web", ("web_search", "fetch_url"), max_steps=4),
-    Intent("system", ("find_process", "disk_usage", "run_shell"), max_steps=2),
+    Intent("web", ("web_search", "fetch_url", "read_file", "write_file"), max_steps=4),
+    Intent("system", ("find_process", "disk_usage", "run_shell", "current_time", "list_ports",
+                      "show_environment"), max_steps=2),
 )}
 
 # %% ../nbs/31_router.ipynb #bdbd86d2
@@ -46,6 +52,12 @@ class Route:
     by: str  # rule, example, model, or doubt: then all tools are offered
     reason: str  # for people
     margin: float = 1.0  # how clear it was, 0 to 1
+    nearness: float = 1.0  # cosine of the example that it is like
+
+    def record(self) -> dict[str, Any]:
+        "The route as JSON can hold it."
+        return {"intent": self.intent.name, "by": self.by, "reason": self.reason,
+                "margin": round(self.margin, 3)}
 
     def __repr__(self) -> str:
         return f"{self.intent.name} by {self.by} ({self.reason}; margin {self.margin:.2f})"
@@ -66,11 +78,16 @@ def by_rule(text: str) -> Route | None:
     return None
 
 # %% ../nbs/31_router.ipynb #3d2d2b19
+@lru_cache(maxsize=10_000)
+def _pieces_of(word: str) -> tuple[str, ...]:
+    word = f" {word} "
+    return tuple(word[i:i + size] for size in (2, 3, 4) for i in range(max(len(word) + 1 - size, 1)))
+
+
 def _pieces(text: str) -> Counter[str]:
     "Pieces of two to four letters within words."
     words = re.findall(r"\w+|[^\w\s]+", text.casefold())
-    return Counter(f" {word} "[i:i + size] for word in words for size in (2, 3, 4)
-                   for i in range(max(len(word) + 3 - size, 1)))
+    return Counter(piece for word in words for piece in _pieces_of(word))
 
 # %% ../nbs/31_router.ipynb #d868ccd3
 class Examples:
@@ -130,6 +147,9 @@ _NEAR = 0.12  # cosine from which an example has a say
 _THE_SAME = 0.97  # cosine from which it has the only one
 
 
+_MOST = 2000  # characters of a request that are looked at
+
+
 class Router:
     "Finds the route of requests."
 
@@ -138,11 +158,11 @@ class Router:
 
     def route(self, text: str) -> Route:
         "What a request needs."
-        if found := by_rule(text):
+        if found := by_rule(text := text[:_MOST]):
             return found
         near = [one for one in self.examples.nearest(text) if one[0] >= _NEAR]
         if near and near[0][0] > _THE_SAME:
-            return Route(INTENTS[near[0][1]], "example", f"it is {near[0][2]!r}")
+            return Route(INTENTS[near[0][1]], "example", f"it is {_shown(near[0][2])}", 1.0, near[0][0])
         votes = Counter()
         for score, name, _ in near:
             votes[name] += score
@@ -151,8 +171,8 @@ class Router:
         (best, most), *rest = votes.most_common(2)
         margin = (most - (rest[0][1] if rest else 0)) / votes.total()
         if margin >= _CLEAR:
-            like = next(words for _, name, words in near if name == best)
-            return Route(INTENTS[best], "example", f"it is like {like!r}", margin)
+            score, like = next((score, words) for score, name, words in near if name == best)
+            return Route(INTENTS[best], "example", f"it is like {_shown(like)}", margin, score)
         return self._unclear(text, [best, rest[0][0]], margin)
 
     def _unclear(self, text: str, names: list[str], margin: float) -> Route:
@@ -160,6 +180,12 @@ class Router:
         if self.ask and (said := self.ask(text, names)) in names:
             return Route(INTENTS[said], "model", between, margin)
         return Route(EVERYTHING, "doubt", between, margin)
+
+
+def _shown(text: str) -> str:
+    "Words of an example, for a reason."
+    line = " ".join(text.split())
+    return repr(line if len(line) <= 80 else line[:79] + "…")
 
 
 EVERYTHING = Intent("anything", tuple(dict.fromkeys(
@@ -180,6 +206,53 @@ class RouteUnknown(JavisError):
 
 def corrected_routes(store: Store) -> list[tuple[str, str]]:
     "The requests whose route a person has corrected, with what it should be; the last word counts."
-    said = {event.message_id: event.payload["intent"] for event in store.feedback(kinds=["implicit"])
-            if event.text == "route"}
-    return [(store.message(id).content, name) for id, name in said.items()]
+    query = (select(Message, Feedback.payload).join(Feedback, Feedback.message_id == Message.id)
+             .where(Feedback.kind == "implicit", Feedback.text == "route").order_by(Feedback.id))
+    said = {message.id: (message.meta.get("typed", message.content), payload["intent"])
+            for message, payload in store.read(lambda session: session.execute(query).all())}
+    return [(text, name) for text, name in said.values() if name in INTENTS]
+
+# %% ../nbs/31_router.ipynb #9e0620d2
+@lru_cache(maxsize=4)
+def _learned(seed: Path, changed: int, corrected: tuple[tuple[str, str], ...]) -> Examples:
+    return Examples([*examples_in(seed), *corrected])
+
+
+def router_for(
+    settings: Settings,
+    store: Store,
+    ask: Ask | None = None,
+) -> Router:
+    "The router of a project, with what people have corrected."
+    seed = settings.paths.seed / "corrections.jsonl"
+    changed = seed.stat().st_mtime_ns if seed.exists() else 0
+    return Router(_learned(seed, changed, tuple(corrected_routes(store))), ask)
+
+# %% ../nbs/31_router.ipynb #e75a8e58
+_SURE = 0.35  # cosine from which tools may be left out
+
+
+def is_sure(route: Route) -> bool:
+    "Whether a route is sure enough to leave tools out."
+    if route.by == "example":
+        return route.nearness >= (_THE_SAME if route.intent.name == "talk" else _SURE)
+    return route.by == "rule" and route.intent.name != "talk"
+
+# %% ../nbs/31_router.ipynb #0d096f75
+_ALWAYS = {"recall_result"}
+
+
+def tools_for(
+    route: Route,
+    names: Iterable[str],  # of the tools that there are
+    called: Iterable[str],  # in this conversation
+    text: str,  # the request
+) -> list[str]:
+    "The tools that a request should be shown; all of them in doubt."
+    names, kept, text = list(names), {*route.intent.tools, *called, *_ALWAYS}, text.casefold()
+    if not is_sure(route):
+        return names
+    own = lambda name: name not in EVERYTHING.tools and any(
+        len(part) > 3 and part in text for part in name.casefold().split("_"))
+    shown = [name for name in names if name in kept or own(name)]
+    return shown if set(shown) - _ALWAYS or not route.intent.tools else names

@@ -78,6 +78,9 @@ class Conversation(Section):
     max_history: int | None = Field(
         None, ge=0, description="a whole number of earlier messages from 0, or null")
     compact: bool | None = Field(None, description="true, false or null")
+    summarize: bool = Field(True, description="true or false")
+    route: Literal["auto", "off"] = Field("auto", description="auto or off")
+    route_above: int = Field(16, ge=1, description="a whole number of tools from 1")
 
 # %% ../nbs/00_settings.ipynb #1a8efe87
 _TOOLS = ("read_file list_dir search_text write_file run_shell web_search fetch_url find_process "

@@ -13,19 +13,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..compaction import compacted
 from ..config import JavisError, did_you_mean
-from ..events import Event, Started
+from ..events import Compacted, Event, Started, Warned
 from ..feedback import correct, rate
 from ..keys import unechoed
 from ..limits import spent
 from ..memory import Memories
 from ..records import Message
-from ..router import INTENTS, correct_route
+from ..router import INTENTS, correct_route, router_for
 from ..session import ChatSession
 from ..terminal import ago, confirm, line, note, say, short, table
 from .ask import Request, find_thread, request_of, room_for_mentions
-from .context import router_for, tell_context, tell_route
+from .context import route_record, tell_context, tell_route
 from .memory import forget_memories, list_memories
 from .talk import MODES, one_turn, use_mode, use_policy
 from .threads import found_rows, tell_messages, thread_rows, write_export
@@ -221,15 +220,20 @@ class _Again(_Going):
         self._ask(text, parent)
 
     def _do_compact(self, rest: str) -> None:
-        session, path = self.session, self.session.messages()
-        if len(path) < 3:
-            raise JavisError("There is not enough to be told in short.")
-        room = (session.endpoint.context_length - session.settings.generation.max_tokens) * 45 // 100
-        text = compacted(path, room)
-        meta = {"compaction": {"until": path[-1].id, "messages": len(path)}}
-        session.head = session.store.add_message(session.thread_id, "system", text, parent_id=path[-1].id, meta=meta)
-        say(text)
-        note(f"The {len(path)} messages before this go along in these words from here on; /branch leads back.")
+        heard: list[Event] = []
+        try:
+            with unechoed():
+                self.session.compact(heard.append)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return note("Stopped; the conversation stays as it was. Ctrl-C again leaves.", "yellow")
+        for event in heard:
+            if isinstance(event, Warned):
+                note(event.message, "yellow")
+            elif isinstance(event, Compacted):
+                say(event.text)
+                note(f"The {event.messages} messages before this go along in these words from here on; "
+                     "/branch leads back.")
 
     def _do_export(self, rest: str) -> None:
         path = write_export(self.session.messages(), rest or f"javis-{short(self._last('user').thread_id)}.md")
@@ -276,15 +280,20 @@ class _Looking(_Again):
         if context is None:
             raise JavisError("Nothing was written down about the context of this request.")
         tell_context(context)
+        if route := self._last("user").meta.get("route"):
+            tell_route(route)
 
     def _do_route(self, rest: str) -> None:
-        request, store = self._last("user"), self.session.store
-        text = request.meta.get("typed", request.content)
-        if rest:
-            correct_route(store, request.id, rest, router_for(self.session.settings, store).route(text).intent.name)
-        tell_route(text, router_for(self.session.settings, store).route(text))
-        if not rest:
-            note(f"Wrong? /route NAME, with one of {', '.join(INTENTS)}.")
+        request, store, settings = self._last("user"), self.session.store, self.session.settings
+        text, kept = request.meta.get("typed", request.content), request.meta.get("route")
+        if rest or kept is None:
+            now = lambda: route_record(text, router_for(settings, store).route(text))
+            if rest:
+                correct_route(store, request.id, rest, (kept or now())["intent"])
+            kept = now()
+        tell_route(kept)
+        note("It counts from the next request on." if rest else
+             f"Wrong? /route NAME, with one of {', '.join(INTENTS)}.")
 
 # %% ../../nbs/89l_slash.ipynb #9263fd03
 def undo_journal(session: ChatSession) -> Any:

@@ -213,7 +213,8 @@ def test_a_short_version_of_strangers_text_is_still_theirs(tmp_path):
     box = Toolbox([tool("read", root=safe)(read_file), tool("write", root=safe)(write_file)])
     call = render_tool_call("write_file", {"path": "x", "content": "y"})
     with Store(tmp_path / "data/javis.db") as store, ScriptedServer(
-            says(render_tool_call("read_file", {"path": "node_modules/a/README"})), says("It wants a file."), says("word " * 3400), says(call), says("No.")) as server:
+            says(render_tool_call("read_file", {"path": "node_modules/a/README"})), says("It wants a file."), says("word " * 3400),
+            says("They read a file, and a story was told."), says(call), says("No.")) as server:
         endpoint = dict(kind="openai", model="m", url=server.url, native_tools=False, context_length=4096)
         settings = Settings(root=tmp_path, model="main", endpoints={"main": endpoint})
         with ChatSession(settings, store, box, Policy(tmp_path, "edit", ALL), approve=lambda question: asked.append(question) or False) as session:
