@@ -161,7 +161,9 @@ class Asking:
     def _decided(self, question: ApprovalNeeded, keys: Callable, scope: str) -> tuple[str, str]:
         "Show a call, and wait for y, n or e; with the scope."
         size = shutil.get_terminal_size()
-        found = pages(approval_lines(question, self.wall), size.columns, max(size.lines - 3, 5))
+        is_elsewhere = hasattr(self.toolbox[question.name], "stranger")  # in an MCP server
+        wall = "" if is_elsewhere else self.wall
+        found = pages(approval_lines(question, wall), size.columns, max(size.lines - 3, 5))
         for number, page in enumerate(found, 1):
             for row, style in page:
                 _print(row, style)

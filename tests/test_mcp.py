@@ -18,11 +18,12 @@ import yaml
 pytest.importorskip("mcp")
 from javis.basics import ConfigError  # noqa: E402
 from javis.tools.base import Call, Toolbox, ToolError, check_arguments, running  # noqa: E402
-from javis.tools.mcp import Mcp, add_server, read_servers  # noqa: E402
+from javis.tools.mcp import Mcp  # noqa: E402
 from javis.tools.mcp_link import Link, Offer, Place, offers  # noqa: E402
 from javis.tools.mcp_pins import Agreed, diff_text, drift, pin_of, visible  # noqa: E402
 from javis.tools.mcp_relay import MARK  # noqa: E402
 from javis.tools.mcp_schema import strict_schema  # noqa: E402
+from javis.tools.mcp_servers import add_server, read_servers  # noqa: E402
 
 SERVER = str(Path(__file__).with_name("mcp_server.py"))
 ROOT = Path(__file__).resolve().parent.parent

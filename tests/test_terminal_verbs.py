@@ -95,7 +95,7 @@ def test_a_person_is_asked_on_the_terminal_although_a_pipe_brought_text(home, en
 def test_yes_inside_a_sandbox_but_not_after_strangers(monkeypatch):
     from javis.events import ApprovalNeeded
     from javis.verbs.ask import say_yes
-    session = SimpleNamespace(policy=SimpleNamespace(wall="L3 bubblewrap"))
+    session = SimpleNamespace(policy=SimpleNamespace(wall="L3 bubblewrap"), toolbox={"run_shell": None})
     say_yes(session, ())
     asked = ApprovalNeeded("1", "run_shell", {}, "the default for the effect exec", "exec", "k")
     assert session.approve(asked).yes and session.approve(asked).key == "k"

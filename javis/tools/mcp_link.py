@@ -149,6 +149,7 @@ class Link:
         self.place, self._lock = place, threading.RLock()
         self._thread = self._loop = self._task = self._client = self._closing = None
         self._end = ("", "")  # why the last server ended, and its last words
+        self._over = threading.Event()  # nobody may connect any more
         _links.add(self)
 
     @property
@@ -185,6 +186,9 @@ class Link:
         with self._lock:
             if self.is_open:
                 return
+            if self._over.is_set():
+                raise ToolError(f"the connection to the MCP server {self.place.name!r} was closed "
+                                "with its chat: begin a new one")
             need("mcp", "mcp")
             logging.getLogger("mcp").addHandler(logging.NullHandler())  # its failures are told here
             ready, words, mark = Future(), tempfile.TemporaryFile(), secrets.token_hex(16)
@@ -195,8 +199,11 @@ class Link:
             self._thread.start()
             self._result(ready, self.place.start_timeout_s, "start")
 
-    def close(self) -> None:
+    def close(self, for_good: bool = False) -> None:
         "End the connection, and the server if it was started here."
+        if for_good:
+            self._over.set()
+
         def leave() -> None:
             self._closing.set() if self._client else self._task.cancel()
         thread = self._thread
@@ -209,8 +216,10 @@ class Link:
         "What the future holds; the server lives on if it is well."
         stop, deadline, is_well = current_call().cancelled, time.monotonic() + timeout_s, False
         try:
-            while not (future.done() or stop.is_set()) and time.monotonic() < deadline:
+            while not (future.done() or stop.is_set() or self._over.is_set()) and time.monotonic() < deadline:
                 wait([future], timeout=0.05)
+            if self._over.is_set() and not future.done():
+                raise ToolError("it was stopped: its chat was closed")
             if stop.is_set() and not future.done():
                 is_well = what == "answer"
                 raise ToolError("it was stopped")
@@ -250,7 +259,7 @@ def _close_all() -> None:
     "End all connections."
     for link in list(_links):
         with suppress(Exception):
-            link.close()
+            link.close(for_good=True)
 
 # %% ../../nbs/16a_mcp_link.ipynb #efe15865
 @dataclass(frozen=True)

@@ -26,10 +26,13 @@ def pin_of(offer: Offer) -> str:
     return sha256(json.dumps(parts, sort_keys=True))
 
 # %% ../../nbs/16b_mcp_pins.ipynb #64904eb3
-def visible(text: str) -> str:
+def visible(
+    text: str,
+    kept: str = "\n\t",  # what may stand there as it is; nothing for a text of one line
+) -> str:
     "The text with every letter that cannot be seen written out, such as <U+200B>."
     def shown(letter: str) -> str:
-        is_seen = letter in "\n\t" or unicodedata.category(letter) not in ("Cf", "Cc", "Co", "Cn",
+        is_seen = letter in kept or unicodedata.category(letter) not in ("Cf", "Cc", "Co", "Cn",
                                                                           "Cs", "Zl", "Zp")
         return letter if is_seen else f"<U+{ord(letter):04X}>"
     return "".join(map(shown, text))
@@ -71,6 +74,10 @@ class Agreed:
         "Whether the servers of a folder were agreed to with exactly this content."
         return self._read()["folders"].get(str(folder.resolve())) == content
 
+    def knows(self, folder: Path) -> bool:
+        "Whether the servers of a folder were agreed to at all, as they are now or were once."
+        return str(folder.resolve()) in self._read()["folders"]
+
     def trust(self, folder: Path, content: str | None) -> None:
         "Agree to the servers of a folder with this content; None takes it back."
         self._change("folders", str(folder.resolve()), content)
@@ -105,7 +112,7 @@ def diff_text(agreed: dict[str, Offer], offered: Iterable[Offer]) -> str:
         after = lines_of(now[name]) if name in now else []
         diff = difflib.unified_diff(before, after, "agreed", "offered", n=2, lineterm="")
         if state != "same":
-            parts += [f"{visible(name)}: {state}", *list(diff)[2:]]
+            parts += [f"{visible(name, '')}: {state}", *list(diff)[2:]]
     return "\n".join(map(printable, parts))
 
 # %% ../../nbs/16b_mcp_pins.ipynb #c447e0a0

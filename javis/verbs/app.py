@@ -14,6 +14,7 @@ import typer
 from javis.verbs.commands import (
     GROW, PROJECT, TALK, TEACH, Adapter, Json, Model, NoTools, Suite, given, group, override,
     settings)
+from .mcp_commands import mcp
 from .talking import context, memory, policy, route, spend, threads, undo
 from .teaching import curate, dataset, feedback
 
@@ -330,3 +331,4 @@ def config_check() -> None:
 # %% ../../nbs/89o_app.ipynb #9406a7a3
 app.command(rich_help_panel=PROJECT)(spend)
 app.add_typer(policy, name="policy", rich_help_panel=PROJECT)
+app.add_typer(mcp, name="mcp", rich_help_panel=PROJECT)

@@ -129,7 +129,8 @@ def say_yes(session: ChatSession, patterns: Sequence[str]) -> None:
     inside = bool(session.policy.wall) and not patterns
 
     def decide(question: ApprovalNeeded) -> Approval:
-        return Approval(inside and "may have asked for this" not in question.rule, question.key)
+        is_walled = inside and not hasattr(session.toolbox[question.name], "stranger")  # of an MCP server
+        return Approval(is_walled and "may have asked for this" not in question.rule, question.key)
     session.approve = decide
 
 # %% ../../nbs/89h_ask.ipynb #aaae8339

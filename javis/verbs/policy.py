@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ConfigError, Settings, did_you_mean
+from ..session import servers_of
 from ..store import Store
 from ..terminal import confirm, keyboard, note, print_json, say, table
 from ..tools.base import Tool, Toolbox, ToolError
@@ -41,12 +42,12 @@ def call_of(text: str, toolbox: Toolbox) -> tuple[Tool, dict[str, Any]]:
         if text.startswith("{"):
             request = parse_call(text)
             return toolbox[request.name], request.arguments
-        name, rest = re.match(r"(\w*)\s*(.*)", text, re.DOTALL).groups()
+        name, rest = re.match(r"([\w-]*)\s*(.*)", text, re.DOTALL).groups()
         tool = toolbox[name]
         if rest.startswith("{"):
             return tool, parse_object(rest)
         if rest.startswith("("):
-            return tool, _python_call(name + rest, tool)
+            return tool, _python_call("call" + rest, tool)
         first = next(iter(tool.parameters["properties"]), None)
         return tool, {first: rest} if rest and first else {}
     except (ToolError, ValueError, SyntaxError, RecursionError) as error:
@@ -77,7 +78,8 @@ def explain(
     "Say what would become of a call, and which rule decides; raises `ConfigError`."
     if mode is not None and mode not in MODES:
         raise ConfigError(f"There is no mode {mode!r}.{did_you_mean(mode, MODES)} They are {', '.join(MODES)}.")
-    toolbox, policy = default_toolbox(settings, root=workplace(settings)), policy_of(settings)
+    servers, policy = servers_of(settings), policy_of(settings)
+    toolbox = default_toolbox(settings, root=workplace(settings), more=servers.tools() if servers else ())
     policy = replace(policy, mode=mode or policy.mode)
     tool, arguments = call_of(text, toolbox)
     try:
