@@ -88,7 +88,7 @@ def approval_lines(
     if question.preview:
         lines += [("what it would do:", "bold"), *_preview_lines(question.preview)]
     lines.append((f"It asks because of {visible(question.rule)}", ""))
-    if question.effect == "exec":
+    if question.effect == "exec" and not (wall and question.preview.startswith(wall)):
         lines.append((f"It runs in {visible(wall)}" if wall else
                       "It runs without a sandbox, with all that you may do", "" if wall else "yellow"))
     return lines
