@@ -94,7 +94,7 @@ def settle(
     return count
 
 # %% ../nbs/84b_keys.ipynb #d617c9c9
-_SAME_KEY = dict(zip("ㅛㅜㄷㄴㅂ", "ynesq"))
+_SAME_KEY = dict(zip("ㅛㅜㄷㄴㅂㅁㅐ", "ynesqao"))
 
 # %% ../nbs/84b_keys.ipynb #e34b3dce
 def chosen(

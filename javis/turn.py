@@ -101,11 +101,20 @@ class Control(_Heard):
         super().__init__(emit)
         self._answers: dict[str, asyncio.Future] = {}  # by the id of the question
 
+    @property
+    def asked(self) -> int:
+        "How many calls a person was asked about."
+        return len(self._answers)
+
     async def approval(self, question: ApprovalNeeded) -> Approval:
-        "Ask, and wait for the answer; one that was given to another call is a no."
+        "Ask, and wait for the answer; one that was given to another call is a no. Raises `Stopped`."
+        self.check()
         answer = self._answers[question.id] = asyncio.get_running_loop().create_future()
         self.emit(question)
         said = await self.interruptible(answer)
+        if said.stop:
+            self.stop()
+            raise Stopped
         return said if said.key in (None, question.key) else Approval(False)
 
     def decide(self, id: str, said: Approval | bool) -> None:

@@ -6,7 +6,7 @@ from IPython.utils.capture import capture_output
 from scripted_server import END, ScriptedServer, said, stream_head
 
 from javis.config import Settings
-from javis.events import ToolFinished, ToolRun, Warned
+from javis.events import Approval, ApprovalNeeded, ToolFinished, ToolRun, Warned
 from javis.feedback import FeedbackError
 from javis.registry import Registry
 from javis.session import ChatSession
@@ -159,10 +159,19 @@ def test_nobody_at_the_keyboard_is_a_no(monkeypatch):
     def no_keyboard(prompt):
         raise EOFError
     monkeypatch.setattr("builtins.input", no_keyboard)
-    assert ask_person("x") is False
-    for typed, yes in [("y", True), ("YES ", True), ("네", True), ("", False), ("n", False), ("yesterday", False)]:
+    question = ApprovalNeeded("1", "run_shell", {"command": "ls"}, "a rule", "exec", "3f9a")
+    assert ask_person(question) == Approval(False, "3f9a")
+    for typed, yes in [("y", True), ("YES ", True), ("네", True), ("", False), ("n", False), ("yesterday", False), ("s", False)]:
         monkeypatch.setattr("builtins.input", lambda prompt: typed)
-        assert ask_person("x") is yes
+        assert ask_person(question) == Approval(yes, "3f9a")
+
+
+def test_after_many_questions_the_keyboard_can_end_the_turn(monkeypatch):
+    prompts = []
+    monkeypatch.setattr("builtins.input", lambda prompt: prompts.append(prompt) or "s")
+    question = ApprovalNeeded("1", "run_shell", {"command": "ls"}, "a rule", "exec", "3f9a", asked=6)
+    assert ask_person(question) == Approval(False, "3f9a", stop=True)
+    assert "6 questions in this turn by now; s stops it" in prompts[0]
 
 
 def test_in_a_kernel_one_output_is_redrawn(tmp_path):

@@ -203,6 +203,45 @@ def test_hostile_text_goes_through_unchanged_as_data(desk):
     json.dumps(one.heard, ensure_ascii=False).encode()  # nothing in it that a kernel could not send
 
 
+def waiting(desk):
+    "The calls as a page knows them last, by name."
+    last = {one["part"]: one["call"] for one in list(desk.heard) if one["op"] == "tool"}
+    return {call["name"]: call for call in last.values()}
+
+
+def settled(desk, *states, within=10):
+    end = time.monotonic() + within
+    while sorted(call["status"] for call in waiting(desk).values()) != sorted(states):
+        assert time.monotonic() < end, waiting(desk)
+        time.sleep(0.005)
+    return waiting(desk)
+
+
+def test_calls_that_ask_at_once_are_told_with_their_order_and_decided_each_by_its_key(desk):
+    one = desk(render_tool_call("put", {"path": "a.txt", "text": "x"}) + render_tool_call("run_shell", {"command": "ls"}))
+    one.receive({"op": "send", "text": "Go.", "client": "1"})
+    calls = settled(one, "waiting", "waiting")
+    order = [calls["run_shell"]["id"], calls["put"]["id"]]
+    assert calls["run_shell"]["batch"] == calls["put"]["batch"] == order and calls["put"]["asked"] == 0
+    one.receive({"op": "approve", "call": order[0], "key": calls["run_shell"]["key"], "yes": True, "scope": "once"})
+    settled(one, "proposed", "waiting")  # nothing runs while the other is not decided
+    one.receive({"op": "approve", "call": order[0], "key": calls["run_shell"]["key"], "yes": True, "scope": "once"})
+    assert "any more" in until(one, "err")["message"]  # a decision is used once
+    one.receive({"op": "approve", "call": order[1], "key": calls["run_shell"]["key"], "yes": True, "scope": "once"})
+    calls = settled(one, "ok", "denied")  # the key was that of the other call
+    assert calls["run_shell"]["status"] == "ok" and until(one, "done")["status"] == "complete"
+
+
+def test_many_questions_are_counted_for_the_page_and_a_batch_can_be_stopped(desk):
+    one = desk("".join(render_tool_call("run_shell", {"command": f"ls {n}"}) for n in range(7)))
+    one.receive({"op": "send", "text": "Go.", "client": "1"})
+    until(one, "tool", 14)
+    assert sorted(one_["call"]["asked"] for one_ in one.heard if one_["op"] == "tool" and one_["call"]["status"] == "waiting") == [0] * 5 + [6, 7]
+    one.receive({"op": "stop"})
+    done = until(one, "done")
+    assert done["status"] == "cancelled" and {part["call"]["status"] for part in done["message"]["parts"]} == {"cancelled"}
+
+
 def test_two_at_once_are_refused_and_the_first_goes_on(desk):
     one = desk("word " * 2000, "second")
     one.receive({"op": "send", "text": "One", "client": "1"})

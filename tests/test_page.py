@@ -685,6 +685,96 @@ def test_edited_arguments(chat):
                                     "arguments": {"path": "b.py", "count": 2, "strict": False}}
 
 
+RUN = {**CALL, "id": "c2", "name": "run_shell", "arguments": {"command": "rm -r build"}, "risk": "exec", "key": "r" * 64,
+       "rule": "a rule", "preview": {"kind": "command", "s": "rm -r build"}, "schema": {}, "pattern": None}
+READ = {**CALL, "id": "c3", "name": "read_file", "arguments": {"path": "../notes"}, "risk": "read", "key": "d" * 64,
+        "preview": {"kind": "none", "s": ""}, "schema": {}, "pattern": None}
+
+
+def batch(chat, *calls, asked=0):
+    order = ["c2", "c1", "c3"]
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", None, "u1", status="streaming", parts=[
+        {"t": "tool", "call": {**one, "batch": order, "asked": asked}} for one in calls or (CALL, RUN, READ)]),
+        runs=[{"run": "r1", "id": "a1", "seq": 0}])
+
+
+def names(chat, where=".jv-call .jv-callname"):
+    return chat.js("return [...document.querySelectorAll(given[0])].map((one) => one.textContent)", where)
+
+
+def decisions(chat):
+    return [(one["call"], one["key"][0], one["yes"], one["scope"]) for one in chat.sent("approve")]
+
+
+def test_calls_that_wait_at_once_stand_together_the_most_dangerous_first(chat):
+    batch(chat)
+    assert names(chat) == names(chat, ".jv-batch .jv-callname") == ["run_shell", "edit_file", "read_file"]
+    assert chat.count(".jv-diff .jv-plus") == 1 and "rm -r build" in chat.text(".jv-command") and chat.count(".jv-yes") == 3
+    assert "3 calls wait" in chat.text(".jv-batchhead") and chat.text(".jv-batchyes") == "Approve all 3"
+    below = chat.js("return document.querySelector('.jv-batch').compareDocumentPosition([...document.querySelectorAll('.jv-call')].at(-1))")
+    assert below == 2  # whoever comes to the buttons has passed the cards
+    chat.page.click(".jv-batchyes")
+    assert decisions(chat) == [("c2", "r", True, "once"), ("c1", "k", True, "once"), ("c3", "d", True, "once")]
+    assert not chat.page.locator(".jv-batch").is_visible()
+
+
+def test_some_of_a_batch_are_picked_and_the_rest_is_denied(chat):
+    batch(chat)
+    chat.page.locator(".jv-batch input").nth(1).check()
+    assert chat.text(".jv-batchyes") == "Approve 1, deny the rest"
+    chat.page.click(".jv-batchyes")
+    assert [(call, yes) for call, _, yes, _ in decisions(chat)] == [("c2", False), ("c1", True), ("c3", False)]
+
+
+def test_all_of_a_batch_are_denied_by_keys_alone(chat):
+    batch(chat)
+    chat.page.locator(".jv-batch input").last.focus()
+    chat.page.keyboard.press("Tab")
+    chat.page.keyboard.press("Tab")
+    assert "jv-batchno" in chat.js("return document.activeElement.className")
+    chat.page.keyboard.press("Enter")
+    assert [yes for _, _, yes, _ in decisions(chat)] == [False] * 3
+
+
+def test_one_by_one_a_batch_shrinks_and_its_arguments_can_be_changed(chat):
+    batch(chat)
+    chat.page.locator(".jv-no").first.click()
+    assert decisions(chat) == [("c2", "r", False, "once")] and chat.text(".jv-batchyes") == "Approve all 2"
+    chat.kernel(op="tool", run="r1", id="a1", part="c2", call={**RUN, "status": "proposed", "batch": ["c2", "c1", "c3"]})
+    assert names(chat, ".jv-batch .jv-callname") == ["edit_file", "read_file"]
+    chat.page.locator(".jv-call", has_text="edit_file").locator(".jv-editargs").click()
+    chat.page.locator(".jv-field textarea").first.fill("b.py")
+    chat.page.click(".jv-batchyes")  # as edited
+    assert chat.sent("approve")[1]["arguments"]["path"] == "b.py" and "arguments" not in chat.sent("approve")[2]
+    for call in (CALL, RUN, READ):
+        chat.kernel(op="tool", run="r1", id="a1", part=call["id"], call={**call, "status": "ok", "result": "x"})
+    assert names(chat) == ["edit_file", "run_shell", "read_file"] and chat.count(".jv-batch") == 0
+
+
+def test_a_call_alone_has_no_batch_and_a_kernel_that_knows_none_has_cards(chat):
+    waiting(chat)
+    assert not chat.page.locator(".jv-batch").is_visible()
+    chat.snap(chat.user("u1", "x"), chat.answer("a1", None, "u1", status="streaming", parts=[
+        {"t": "tool", "call": one} for one in (CALL, RUN)]), runs=[{"run": "r1", "id": "a1", "seq": 0}])
+    assert names(chat, ".jv-batch .jv-callname") == ["edit_file", "run_shell"]
+
+
+@pytest.mark.parametrize("locale, words", [("en", "7 questions in this answer by now"), ("ko", "지금까지 7번 물었습니다")])
+def test_many_questions_are_counted_and_the_answer_can_be_stopped(browser, server, locale, words):
+    chat = Chat(browser, server, locale=locale)
+    batch(chat, READ, asked=7)
+    assert words in chat.text(".jv-asked") and chat.count(".jv-batchyes") == 0
+    chat.page.click(".jv-stopturn")
+    assert chat.last("stop") == {"run": "r1"} and chat.sent("approve") == [] and chat.errors == []
+    chat.context.close()
+
+
+def test_hostile_calls_of_a_batch_are_text(chat):
+    evil = "<img src=x onerror=alert(1)>\u202egnp.exe"
+    batch(chat, {**RUN, "name": evil, "arguments": {"command": evil}}, CALL)
+    assert "<img src=x" in chat.text(".jv-batch") and "\u202e" not in chat.text(".jv-batch") and chat.count(".jv-batch img") == 0
+
+
 # ---- context, commands, pairs, sources, threads
 
 

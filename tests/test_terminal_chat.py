@@ -11,7 +11,7 @@ import pytest
 from javis.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent))
-from pseudo_terminal import CALL, Terminal, endpoint, home  # noqa: E402, F401
+from pseudo_terminal import CALL, CODES, Terminal, endpoint, home  # noqa: E402, F401
 
 PROMPT = "› ?"
 ASKS = r"Allow it\?"
@@ -240,6 +240,98 @@ def test_a_diff_is_shown_in_colour(chat, endpoint, home):
     time.sleep(0.5)
     terminal.type("n").until("denied")
     assert (home / "notes.txt").read_text() == "buy bread\n"
+
+
+SEVERAL = r"Allow them\?"
+THREE = ((CALL % ("write_file", '{"path": "notes.txt", "content": "buy milk\\n"}')) + (CALL % ("run_shell", '{"command": "touch proof"}'))
+         + (CALL % ("write_file", '{"path": "plans.txt", "content": "rest\\n"}')))
+
+
+def made(home):
+    return [name for name in ("proof", "notes.txt", "plans.txt") if (home / name).exists()]
+
+
+def batch(chat, endpoint, *more):
+    endpoint(THREE, *more)
+    terminal = chat(rows=60).type("do it\r").until(SEVERAL)
+    time.sleep(0.5)
+    return terminal
+
+
+def test_calls_that_ask_at_once_are_shown_together_the_most_dangerous_first(chat, endpoint, home):
+    terminal = batch(chat, endpoint)
+    shown = terminal.plain.partition("3 calls ask at once")[2]
+    assert re.findall(r"(\d) of 3 ──\s+(\w+) wants", shown) == [("1", "run_shell"), ("2", "write_file"), ("3", "write_file")]
+    assert "+buy milk" in shown and "+rest" in shown and not made(home)
+    terminal.type("a").until("yes to 1, 2, 3").until(PROMPT).quiet()
+    assert made(home) == ["proof", "notes.txt", "plans.txt"] and terminal.plain.count("Allow") == 0
+
+
+def test_none_of_them(chat, endpoint, home):
+    terminal = batch(chat, endpoint)
+    terminal.type("\x1b").until("no to all").until("denied").until(PROMPT)
+    assert not made(home)
+
+
+def test_some_are_picked_by_number(chat, endpoint, home):
+    terminal = batch(chat, endpoint)
+    terminal.type("1").until("yes to 1, no to the rest").type("3").until("yes to 1, 3").type("1").until("yes to 3,")
+    time.sleep(0.2)
+    terminal.type("y").until("yes to 3 and no to the rest").until(PROMPT).quiet()
+    assert made(home) == ["plans.txt"]
+
+
+def test_one_by_one_arguments_can_be_edited(chat, endpoint, home):
+    terminal = batch(chat, endpoint)
+    terminal.type("o").until('touch proof').until(ASKS)
+    time.sleep(0.5)
+    terminal.type("e").until("arguments:").quiet()
+    terminal.type("\x01\x0b" + '{"command": "touch other"}\r').until('command = "touch other"').until(ASKS)
+    time.sleep(0.5)
+    terminal.type("y").until("notes.txt").until(ASKS)
+    time.sleep(0.5)
+    terminal.type("n").until("plans.txt").until(ASKS)
+    time.sleep(0.5)
+    terminal.type("y").until(PROMPT).quiet()
+    assert made(home) == ["plans.txt"] and (home / "other").exists()
+
+
+def test_after_many_questions_their_number_is_said_and_the_turn_can_be_stopped(chat, endpoint, home):
+    endpoint("".join(CALL % ("run_shell", '{"command": "touch f%d"}' % n) for n in range(7)))
+    terminal = chat(rows=80).type("do it\r").until("This turn has asked about 7 calls by now").until(SEVERAL)
+    time.sleep(0.5)
+    terminal.type("q").until("nothing more in this turn").until("cancelled").until(PROMPT).quiet()
+    assert not list(home.glob("f?"))
+    terminal.type("\x04")
+    assert terminal.end() == 0
+
+
+def test_all_of_a_batch_is_seen_before_a_yes(chat, endpoint, home):
+    endpoint(THREE + CALL % ("write_file", json.dumps({"path": "long.txt", "content": "x\n" * 60})))
+    terminal = chat(rows=24).type("do it\r").until("page 1 of")
+    time.sleep(0.5)
+    terminal.type("a")
+    time.sleep(0.5)
+    terminal.read()
+    assert "Allow them" not in terminal.plain and not made(home)
+    time.sleep(0.4)
+    while "Allow them" not in terminal.type(" ").until(r"page \d of|Allow them").plain:
+        time.sleep(0.5)
+    time.sleep(0.5)
+    terminal.type("a").until("yes to 1, 2, 3, 4").until(PROMPT)
+    assert made(home) == ["proof", "notes.txt", "plans.txt"]
+
+
+def test_ask_shows_a_batch_and_its_events_as_json(home, endpoint):
+    endpoint(THREE)
+    with Terminal("ask", "--json", "do it", home=home, rows=60) as terminal:
+        terminal.until(SEVERAL)
+        time.sleep(0.5)
+        terminal.type("a").until("finished").end()
+        events = [json.loads(one) for one in CODES.sub("", terminal.all).splitlines() if one.startswith('{"event"')]
+    asked = [one for one in events if one["event"] == "approval_needed"]
+    assert [len(one["also"]) for one in asked] == [2, 0, 0] and [one["asked"] for one in asked] == [1, 2, 3]
+    assert made(home) == ["proof", "notes.txt", "plans.txt"]
 
 
 # ---- answers

@@ -1,4 +1,6 @@
-"""A picture of `javis chat` for the README: a real conversation on a pseudo-terminal, with a scripted model.
+"""A picture of `javis chat` for the README: the session of nbs/tours/03_a_repository.ipynb on a real pseudo-terminal.
+
+The model's words are scripted; its tools, the questions, the wall and the tests that run are real.
 
     pip install pyte                     # a terminal in Python; needed here only
     python tools/terminal_picture.py     # -> nbs/images/terminal-chat.svg
@@ -10,6 +12,7 @@ import re
 import sys
 import tempfile
 import time
+from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
@@ -22,24 +25,22 @@ sys.path[:0] = [str(ROOT / "tests")]
 from pseudo_terminal import Terminal  # noqa: E402
 from scripted_server import DONE, ScriptedServer, delta, said, sse, stream_head  # noqa: E402
 
-COLUMNS, ROWS = 84, 42
+COLUMNS, ROWS = 88, 64
 FONTS = "'DejaVu Sans Mono', Menlo, Consolas, 'Noto Sans Mono CJK KR', monospace"
 THEME = TerminalTheme((24, 26, 31), (216, 220, 228), [
     (24, 26, 31), (224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194), (216, 220, 228)], [
     (124, 131, 144), (224, 108, 117), (152, 195, 121), (229, 192, 123), (97, 175, 239), (198, 120, 221), (86, 182, 194), (255, 255, 255)])
-OLD = 'import logging\n\nlogging.basicConfig(\n    filename="logs/app.log",\n    level="INFO")\n'
-CALL = "<tool_call>%s</tool_call>"
 END = delta("stop") + sse({"choices": [], "usage": {"prompt_tokens": 410, "completion_tokens": 60}}) + DONE
 
 
-def answers() -> list[str]:
-    "What the model says."
-    search = {"name": "search_text", "arguments": {"pattern": "basicConfig"}}
-    write = {"name": "write_file", "arguments": {"path": "app/log.py", "content": OLD.replace("INFO", "DEBUG")}}
-    return [CALL % json.dumps(search),
-            f"Logging is set up in `app/log.py`, which writes to `logs/app.log`:\n\n```python\n{OLD}```\n\nFor more detail "
-            f"its level should be DEBUG.\n" + CALL % json.dumps(write),
-            "Done: everything from DEBUG upwards is in logs/app.log from now on."]
+def of_the_tour() -> tuple[dict[str, str], list[str]]:
+    "The repository of the third tour, and what its scripted model says in the first turn."
+    cells = json.loads((ROOT / "nbs/tours/03_a_repository.ipynb").read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    found: dict = {}
+    exec(next(one for one in sources if one.startswith("FILES = ")), found)
+    exec(next(one for one in sources if "ANSWERS = [" in one), found)
+    return found["FILES"], found["ANSWERS"][:4]
 
 
 def coloured(screen) -> Text:
@@ -48,11 +49,11 @@ def coloured(screen) -> Text:
                                                     "black red green yellow blue magenta cyan white".split()} | {"brightbrown": "bright_yellow"}
     found = Text()
     bottom = max((y for y in range(screen.lines) if any(screen.buffer[y][x].data.strip() for x in range(screen.columns))), default=0)
+    colour = lambda name: names.get(name, f"#{name}" if re.fullmatch("[0-9a-f]{6}", name) else name)
+    style = lambda one: Style(color=colour(one.fg), bgcolor=colour(one.bg), bold=one.bold, italic=one.italics, reverse=one.reverse)
     for y in range(bottom + 1):
-        for x in range(screen.columns):
-            one = screen.buffer[y][x]
-            colour = lambda name: names.get(name, f"#{name}" if re.fullmatch("[0-9a-f]{6}", name) else name)
-            found.append(one.data, Style(color=colour(one.fg), bgcolor=colour(one.bg), bold=one.bold, italic=one.italics, reverse=one.reverse))
+        for how, run in groupby((screen.buffer[y][x] for x in range(screen.columns)), style):
+            found.append("".join(one.data for one in run), how)
         found.append("\n")
     return found
 
@@ -78,26 +79,36 @@ def picture(screen, target: Path) -> None:
     console.print(coloured(screen), soft_wrap=True, end="")
     form = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.S).replace("Fira Code", FONTS.replace("'", "")).replace(
         f"font-family: {FONTS.replace(chr(39), '')}, monospace", f"font-family: {FONTS}")
-    target.write_text(console.export_svg(title="javis chat", theme=THEME, code_format=form, unique_id="terminal"), encoding="utf-8")
+    target.write_text(lighter(console.export_svg(title="javis chat", theme=THEME, code_format=form, unique_id="terminal")), encoding="utf-8")
+
+
+def lighter(svg: str) -> str:
+    "The picture without the frame around each row, which nothing here reaches out of."
+    svg = re.sub(r'<clipPath id="terminal-line-\d+">.*?</clipPath>\n?', "", svg, flags=re.S)
+    return re.sub(r' clip-path="url\(#terminal-line-\d+\)"', "", svg)
 
 
 def main(target: Path, approval: bool) -> None:
-    words = [re.findall(r"\s*\S+\s*", answer) for answer in answers()]
+    files, answers = of_the_tour()
+    words = [re.findall(r"\s*\S+\s*", answer) for answer in answers]
     with tempfile.TemporaryDirectory() as folder, ScriptedServer(
             *([stream_head(), *map(said, some), END] for some in words)) as server:
-        home = Path(folder) / "project"
-        for name, text in {"app/log.py": OLD, "configs/config.yaml": (
-                "model: test\nendpoints:\n  test:\n    kind: openai\n    model: scripted\n    price_input: 3\n    price_output: 9\n"
-                f"    url: {server.url}\n")}.items():
+        home = Path(folder) / "shop"
+        for name, text in {**files, "configs/config.yaml": (
+                "model: stronger\nendpoints:\n  stronger:\n    kind: openai\n    model: scripted\n    price_input: 3\n    price_output: 9\n"
+                f"    url: {server.url}\ntools:\n  enabled: [read_file, list_dir, search_text, edit_file, run_shell]\n")}.items():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_text(text)
-        with Window("chat", home=home, columns=COLUMNS, rows=ROWS, env={"NO_COLOR": "", "COLORTERM": "truecolor"}) as terminal:
-            terminal.until("› ?").quiet().type("Which file sets up logging? 로그를 더 자세히 남기게 바꿔 줘.\r").until(r"Allow it\?").quiet()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        with Window("chat", home=home, columns=COLUMNS, rows=ROWS, env={"NO_COLOR": "", "COLORTERM": "truecolor", "PATH": path}) as terminal:
+            terminal.until("› ?").quiet().type("A test fails. Find out which, and put it right.\r").until(r"Allow it\?").quiet()
+            time.sleep(0.5)
+            terminal.type("y").until(r"Allow them\?").quiet()
             if not approval:
                 time.sleep(0.5)
-                terminal.type("y").until("from now on").quiet()
+                terminal.type("a").until("one missing division").quiet()
             picture(terminal.screen(), target)
-    print(target)
+    print(f"{target}, {target.stat().st_size // 1000} kB")
 
 
 if __name__ == "__main__":

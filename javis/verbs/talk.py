@@ -73,6 +73,8 @@ def _plain(value: Any) -> Any:
         return asdict(value) | {"message_id": value.message_id}
     if hasattr(value, "record"):
         return value.record()
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
     return asdict(value) if is_dataclass(value) else value
 
 # %% ../../nbs/89_talk.ipynb #8514e44d

@@ -133,6 +133,9 @@ def _approve(desk: Desk, message: dict[str, Any]) -> None:
                 if message["yes"] and arguments is not None:
                     desk.edited[call] = (part["call"]["name"], arguments)
                     part["call"] |= {"arguments": arguments, "edited": True}
+                if part["call"]["batch"]:  # it waits for the others now
+                    part["call"]["status"] = "proposed"
+                    desk.tell("tool", run=run.live.run, id=run.message["id"], part=call, call=dict(part["call"]))
                 return run.control.decide(call, Approval(
                     bool(message["yes"]), str(message.get("key")), arguments,
                     message.get("scope", "once")))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..events import (
-    ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta, ToolFinished, ToolOutput,
+    MANY_QUESTIONS, ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta, ToolFinished, ToolOutput,
     ToolProposed, ToolStarted, Warned, Writing)
 from ..tools.base import Toolbox
 from .wire import Words, blank, call_record, proof_of, result_of, why_of
@@ -126,7 +126,7 @@ def _happened(event: _Call, toolbox: Toolbox) -> dict[str, Any]:
         case ApprovalNeeded():
             return dict(status="waiting", arguments=event.arguments, rule=event.rule,
                         why=why_of(event.rule), key=event.key, preview=_preview(event),
-                        pattern=event.kind)
+                        pattern=event.kind, asked=event.asked if event.asked > MANY_QUESTIONS else 0)
         case ToolStarted():
             return dict(status="running")
         case ToolFinished(run=run):
@@ -150,6 +150,7 @@ class _Speaking:
         self.ended: Finished | Failed | Cancelled | None = None
         self._send, self._pieces, self._step, self._words = send, Pieces(run, send, later), "", None
         self._wished: dict[str, Any] = {}  # by call: the arguments that the model gave
+        self._batch: list[str] = []  # the calls last asked about at once, the most dangerous first
 
     def _begin(self, message_id: str, request_id: str | None) -> None:
         "A step of the answer; the first names it."
@@ -212,6 +213,10 @@ class Live(_Speaking):
         id = event.run.id if isinstance(event, ToolFinished) else event.id
         call = self.draft.call(id, self._step, self.toolbox)
         call |= _happened(event, self.toolbox)
+        if isinstance(event, ApprovalNeeded):
+            if event.also:
+                self._batch = [id, *(one.id for one in event.also)]
+            call["batch"] = self._batch if id in self._batch else []
         if isinstance(event, ToolProposed):
             self._wished[id] = event.arguments
         if isinstance(event, ToolFinished):

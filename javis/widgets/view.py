@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from ..config import need
 from ..events import (
-    Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta, ToolFinished, ToolRun,
-    ToolStarted, Warned, call_text)
+    MANY_QUESTIONS, Answer, Approval, ApprovalNeeded, Cancelled, Event, Failed, Finished, TextDelta,
+    ToolFinished, ToolRun, ToolStarted, Warned, call_text)
 from .wire import words_of
 
 # %% ../../nbs/79b_view.ipynb #4f05a0ec
@@ -107,10 +107,13 @@ def shown(view: View) -> Callable[[bool], None]:
     return draw
 
 # %% ../../nbs/79b_view.ipynb #4da15adb
-def ask_person(question: ApprovalNeeded) -> bool:
-    "Whether the person types yes."
+def ask_person(question: ApprovalNeeded) -> Approval:
+    "What the person types: yes, no, or an end of the turn."
+    is_many = question.asked > MANY_QUESTIONS
+    stop = f" ({question.asked} questions in this turn by now; s stops it)" if is_many else ""
     try:
-        answer = input(f"May JAVIS call {question}? [y/N] ")
+        answer = input(f"May JAVIS call {question}?{stop} [y/N] ").strip().lower()
     except (EOFError, NotImplementedError, OSError):  # nobody can type here
-        return False
-    return answer.strip().lower() in ("y", "yes", "네", "예", "ㅇ")
+        answer = ""
+    yes = answer in ("y", "yes", "네", "예", "ㅇ")
+    return Approval(yes, question.key, stop=is_many and answer in ("s", "stop", "ㄴ"))

@@ -72,14 +72,14 @@ def call_record(
     arguments: dict[str, Any] | str,
     toolbox: Toolbox,
     status: str = "proposed",
-    **more: Any,  # result, ms, rule, why, key, preview, pattern, edited
+    **more: Any,  # result, ms, rule, why, key, preview, pattern, edited, asked, batch
 ) -> dict[str, Any]:
     "A tool call for a page."
     tool = toolbox[name] if name in toolbox.names else None
     record = dict(id=id, name=name, arguments=arguments, status=status, output="", result=None,
                   risk=tool.effect if tool else "exec", schema=tool.parameters if tool else {},
                   rule="", why={}, key="", preview={"kind": "none", "s": ""}, ms=None,
-                  pattern=None, edited=False)
+                  pattern=None, edited=False, asked=0, batch=[])
     return record | more
 
 # %% ../../nbs/78_wire.ipynb #bb1d3069

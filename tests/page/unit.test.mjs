@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inOrder } from '../../javis/widgets/js/batch.js';
 import { mentionsIn, trigger } from '../../javis/widgets/js/composer.js';
 import { empty, reduce, running, waiting } from '../../javis/widgets/js/state.js';
 import { HELP, keys, localeOf, sayer } from '../../javis/widgets/js/strings.js';
@@ -23,6 +24,15 @@ const feed = (...messages) => {
 const snap = (messages, more = {}) => ({ op: 'snap', rev: 1, thread: 't', title: '', messages, head: null, runs: [], more: false, ...more });
 const begun = [snap([user('u1', 'hi')]), { op: 'run', run: 'r', id: 'a1', parent: 'u1' }];
 const d = (seq, s, more = {}) => ({ op: 'd', run: 'r', seq, s, ...(seq ? {} : { part: 0 }), ...more });
+
+test('calls that wait at once are in the order in which they were asked about', () => {
+  const card = (id, batch) => ({ call: { id, batch } });
+  const ids = (cards) => inOrder(cards).map((one) => one.call.id).join(' ');
+  assert.equal(ids([card('a', []), card('b', ['c', 'a', 'b']), card('c', [])]), 'c a b');
+  assert.equal(ids([card('a', ['b', 'a']), card('new', []), card('b', ['b', 'a'])]), 'b a new');
+  assert.equal(ids([card('a'), card('b')]), 'a b');
+  assert.equal(ids([]), '');
+});
 
 test('FNV-1a over UTF-16 units', () => {
   assert.equal(fnv(''), '811c9dc5');

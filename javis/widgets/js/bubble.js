@@ -2,6 +2,7 @@
 
 /** @import {Call, Footer, Message, Part} from './types.js' */
 /** @import {Ui} from './ui.js' */
+import { Batch, inOrder } from './batch.js';
 import { copy, h, order, put, setAttr, show } from './dom.js';
 import { Feedback } from './feedback.js';
 import { icon } from './icons.js';
@@ -201,6 +202,8 @@ export class Answer extends Bubble {
       showSource: (n, anchor, pinned) => this.showSource(n, anchor, pinned),
     });
     this.thinking = h('div', { class: 'jv-thinking', attr: { role: 'img', 'aria-label': say('thinking') } }, h('i'), h('i'), h('i'));
+    /** @type {Batch|null} */
+    this.batch = null;
     this.better = h('div', { class: 'jv-better' });
     this.mark = h('div', { class: 'jv-mark' });
     this.sources = h('div', { class: 'jv-sources' });
@@ -280,15 +283,30 @@ export class Answer extends Bubble {
       words.el.classList.toggle('jv-growing', open);
       return words.el;
     });
+    // Calls that wait at once change places, so that the most dangerous one stands first.
+    const waiting = this.cards().filter((card) => card.call?.status === 'waiting' && els.includes(card.el));
+    const places = waiting.map((card) => els.indexOf(card.el)).sort((one, other) => one - other);
+    inOrder(waiting).forEach((card, at) => { els[places[at]] = card.el; });
     const keep = new Set(els);
     for (const [id, part] of this.parts) if (!keep.has(part.el)) this.parts.delete(id);
-    order(this.body, parts.length ? els : [this.thinking]);
+    this.drawBatch();
+    order(this.body, parts.length ? [...els, ...(this.batch ? [this.batch.el] : [])] : [this.thinking]);
     return whole;
   }
 
-  /** The calls, in their order. */
+  /** What is said about several calls at once stands below them. */
+  drawBatch() {
+    const waits = this.cards().some((card) => card.call?.status === 'waiting');
+    if (waits && !this.batch) this.batch = new Batch(this.ui);
+    else if (!waits) this.batch = null;
+    this.batch?.update(this.cards());
+  }
+
+  /** The calls, in their order; of those that wait the most dangerous first. */
   cards() {
-    return [...this.parts.values()].filter((part) => part instanceof ToolCard);
+    const cards = [...this.parts.values()].filter((part) => part instanceof ToolCard);
+    const waiting = inOrder(cards.filter((card) => card.call?.status === 'waiting'));
+    return cards.map((card) => (card.call?.status === 'waiting' ? /** @type {ToolCard} */ (waiting.shift()) : card));
   }
 
   /** @param {string} id */
@@ -296,6 +314,7 @@ export class Answer extends Bubble {
     const known = this.parts.get(`tool ${id}`);
     if (known instanceof ToolCard) return known;
     const card = new ToolCard(this.ui);
+    card.changed = () => this.drawBatch();
     this.parts.set(`tool ${id}`, card);
     return card;
   }

@@ -157,6 +157,7 @@ export class ChatView {
         this.following = true;
         hub.regen(id);
       },
+      stop: () => hub.stop(),
       steady: (change) => {
         change();
         this.invalidate();

@@ -25,6 +25,8 @@ export class ToolCard {
     /** @type {boolean|null} what the reader chose */
     this.opened = null;
     this.decided = false;
+    /** @type {(() => void)|null} called when a decision was made or taken back */
+    this.changed = null;
     /** @type {ArgumentForm|null} */
     this.form = null;
     this.scope = 'once';
@@ -223,6 +225,7 @@ export class ToolCard {
       if (JSON.stringify(read) !== JSON.stringify(call.arguments)) decision.arguments = read;
     }
     this.decided = true;
+    this.changed?.();
     for (const button of this.buttons ?? []) setAttr(/** @type {HTMLElement} */ (button), 'disabled', true);
     this.ui.announce(this.ui.say('decided'));
     this.ui.wire.send('approve', decision);
@@ -235,6 +238,7 @@ export class ToolCard {
   /** The kernel has not taken the decision: it can be made again. */
   undecided() {
     this.decided = false;
+    this.changed?.();
     for (const button of this.buttons ?? []) setAttr(/** @type {HTMLElement} */ (button), 'disabled', false);
   }
 }

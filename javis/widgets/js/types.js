@@ -26,6 +26,8 @@
  * @property {number|null} [ms]
  * @property {string|null} [pattern]
  * @property {boolean} [edited] a person has changed the arguments
+ * @property {number} [asked] how many questions there were in this turn, where they were many
+ * @property {string[]} [batch] the calls that were asked about at once, the most dangerous first
  *
  * @typedef {{n: number, label: string, place?: string, score?: number|null, text: string}} Source
  * @typedef {{kind: string, label: string, tokens?: number}} Mention

@@ -26,6 +26,7 @@ import { visible } from './text.js';
  * @property {() => void} focusComposer
  * @property {(message: Message, text: string) => void} resend the request in other words
  * @property {(id: string) => void} regen
+ * @property {() => void} stop
  * @property {(change: () => void) => void} steady what is read stays where it is while something changes
  */
 
