@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
+from .basics import redact
 from .config import JavisError
 from .context import Manifest
 from .events import Answer, Cancelled, Failed, Finished, Started, Warned
@@ -116,7 +117,7 @@ class Answering(_Replying):
         last = turn.drafts[-1] if turn.drafts else Draft("")
         costs = [draft.cost(self.endpoint) for draft in turn.drafts]
         return Answer(
-            last.text, status, turn.thread_id, turn.request_id,
+            redact(last.text), status, turn.thread_id, turn.request_id,
             tuple(draft.id for draft in turn.drafts), tuple(turn.runs), self.endpoint_name,
             self.endpoint.model, self.adapter, last.usage, last.first_token_s, last.latency_s,
             sum(costs) if costs and None not in costs else None)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .basics import redacting
 from .client import ChatClient, Sampling
 from .compaction import is_compaction
 from .config import Settings
@@ -205,14 +206,22 @@ class _Streaming(_Saving):
         stream = self._model.client.stream(
             messages, model=self._model.name, sampling=self.sampling, tools=self._schemas or None,
             extra=self._model.extra | extra)
-        async with aclosing(stream):
-            async for event in stream:
-                draft.take(event)
-                if isinstance(event, TextDelta):
-                    turn.control.emit(event)
-                if time.monotonic() > draft.saved + 1:
-                    await asyncio.to_thread(self.store.update_answer, draft.id, draft.text)
-                    draft.saved = time.monotonic()
+        masked = redacting()  # people see what the store keeps
+
+        def show(words: str) -> None:
+            if words:
+                turn.control.emit(TextDelta(words))
+        try:
+            async with aclosing(stream):
+                async for event in stream:
+                    draft.take(event)
+                    if isinstance(event, TextDelta):
+                        show(masked.feed(event.text))
+                    if time.monotonic() > draft.saved + 1:
+                        await asyncio.to_thread(self.store.update_answer, draft.id, draft.text)
+                        draft.saved = time.monotonic()
+        finally:
+            show(masked.rest())
 
 # %% ../nbs/31b_generating.ipynb #40112fa9
 class _Attempting(_Streaming):
