@@ -110,7 +110,7 @@ def check_files(home, *more):
     assert not found, "something half-written stayed"
 
 
-def check_store(home, committed, answered=0):
+def check_store(home, committed, answered=0, also=()):
     "All that was committed is there, nothing is open; the conversation goes on."
     settings = load_settings(root=home, env={})
     assert sqlite3.connect(settings.paths.db).execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -122,7 +122,7 @@ def check_store(home, committed, answered=0):
         assert [(one.id, one.status, one.content) for one in rows][:len(committed)] == committed
         later = rows[len(committed):]
         answers = [one for one in later if one.role == "assistant"]
-        assert {one.status for one in answers} <= {"complete", "partial"}
+        assert {one.status for one in answers} <= {"complete", "partial", *also}
         assert [one.status for one in answers[:answered]] == ["complete"] * answered  # the next was asked for with these
         calls = [call for one in answers for call in store.tool_calls(one.id)]
         assert {call.status for call in calls} <= {"ok", "interrupted", "error"}
@@ -234,12 +234,12 @@ def longest(nursery, tmp_path_factory):
     return took
 
 
-@pytest.mark.parametrize("n", range(12))
+@pytest.mark.parametrize("n", range(10))
 def test_a_request_is_killed(nursery, longest, tmp_path, n):
     committed = make_project(tmp_path)
     with ScriptedServer(*map(slowly, CALLS)) as server:
         configure(tmp_path, server.url)
-        nursery(tmp_path, "ask", "--thread", "last", "--yes", "Do it.", kill_after=moments("ask", 12, longest)[n])
+        nursery(tmp_path, "ask", "--thread", "last", "--yes", "Do it.", kill_after=moments("ask", 10, longest)[n])
         none_stays(tmp_path)
         asked = len(server.requests)
     check_files(tmp_path)
@@ -384,7 +384,7 @@ def killed_in(home, toolbox, answer, seconds, chance):
 def test_a_process_of_a_command_is_killed(project, wall):
     home, committed = project
     chance = random.Random(f"{SEED} shell {wall.level}")
-    for seconds in moments(f"shell {wall.level}", 4, 0.6):
+    for seconds in moments(f"shell {wall.level}", 3, 0.6):
         for name, data in BEGIN.items():
             (home / name).write_bytes(data)
         (home / "b.txt").unlink(missing_ok=True)
@@ -428,7 +428,7 @@ def test_an_mcp_server_is_killed(project):
     try:
         mcp.agree("test", mcp.diff("test"))
         box, chance = Toolbox(mcp.tools()), random.Random(f"{SEED} mcp")
-        for seconds in moments("mcp", 4, 0.5):
+        for seconds in moments("mcp", 2, 0.5):
             run = killed_in(home, box, render_tool_call("test__sleep", {"seconds": 0.6}), seconds, chance)
             assert run.status == "error" and "test" in run.result or "awake" in run.result, run.result
             assert box.call("test__add", {"a": 40}).endswith("42")
@@ -470,14 +470,14 @@ def test_an_endpoint_breaks_off_at_any_byte(tmp_path, n):
             kind="openai", model="m", url=server.url, first_token_timeout_s=0.4, timeout_s=0.8)})
         end, shown = ask_broken(tmp_path, settings)
         assert words.startswith(shown) and isinstance(end, Failed) or shown == words
-    check_store(tmp_path, committed)
+    check_store(tmp_path, committed, also=["error"])
 
 
 def test_the_engine_is_killed(project):
     pytest.importorskip("xllamacpp")
     home, committed = project
     settings = load_settings(root=home, env={}, overrides={"generation.max_tokens": 60, "generation.temperature": 0, "model": "local"})
-    for seconds in [None, *moments("engine", 4, 1.2)]:
+    for seconds in [None, *moments("engine", 3, 1.0)]:
         def kill(session):
             end = time.monotonic() + 20
             while not (session._model and session._model.ready) and time.monotonic() < end:
@@ -487,4 +487,4 @@ def test_the_engine_is_killed(project):
         end, shown = ask_broken(home, settings, kill=kill if seconds is not None else None)
         assert isinstance(end, (Finished, Failed)) and (seconds is not None or shown)
     none_stays(home)
-    check_store(home, committed)
+    check_store(home, committed, also=["error"])
