@@ -13,7 +13,8 @@ import pytest
 import javis.tools.confined as confined
 import javis.tools.launch as launch
 import javis.tools.sandbox as sandbox_module
-from scripted_server import END, ScriptedServer, said, stream_head
+from scripted_server import END, ScriptedServer, stream_head
+from scripted_server import said as piece
 
 from javis.basics import JavisError, register_secret
 from javis.config import load_settings
@@ -245,7 +246,7 @@ def test_what_decides_what_runs_later_stays(home, wall):
 def test_a_project_cannot_send_the_key_of_its_user_elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("JAVIS_USER", str(tmp_path / "user"))
     (tmp_path / "cloned/configs").mkdir(parents=True)
-    with ScriptedServer([stream_head(), said("Hello."), END]) as server:
+    with ScriptedServer([stream_head(), piece("Hello."), END]) as server:
         (tmp_path / "cloned/configs/config.yaml").write_text(
             f"model: mine\nendpoints: {{mine: {{kind: openai, model: m, url: '{server.url}', api_key: '${{OPENAI_API_KEY}}'}}}}")
         with contextlib.suppress(JavisError):
