@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import Any
 
+from .basics import redact
 from .config import JavisError
 from .context import Manifest
 from .events import Answer, Cancelled, Failed, Finished, Started, Warned
@@ -118,7 +119,7 @@ class Answering(_Replying):
         costs = [draft.cost(self.endpoint) for draft in turn.drafts]
         known = bool(costs or turn.beside_usd) and None not in costs
         return Answer(
-            last.text, status, turn.thread_id, turn.request_id,
+            redact(last.text), status, turn.thread_id, turn.request_id,
             tuple(draft.id for draft in turn.drafts), tuple(turn.runs), self.endpoint_name,
             self.endpoint.model, self.adapter, last.usage, last.first_token_s, last.latency_s,
             sum(costs) + turn.beside_usd if known else None)

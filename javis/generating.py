@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from .basics import redacting
 from .client import ChatClient, Sampling
 from .compaction import is_compaction
 from .config import Settings
@@ -226,13 +227,21 @@ class _Streaming(_Saving):
     async def _listen(self, turn: Turn, draft: Draft, messages: list, extra: dict) -> None:
         "Read an answer as it comes, and save it about once a second."
         events = self._events(draft, messages, self.sampling, tools=self._schemas or None, extra=extra)
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, TextDelta):
-                    turn.control.emit(event)
-                if time.monotonic() > draft.saved + 1:
-                    await asyncio.to_thread(self.store.update_answer, draft.id, draft.text)
-                    draft.saved = time.monotonic()
+        masked = redacting()  # people see what the store keeps
+
+        def show(words: str) -> None:
+            if words:
+                turn.control.emit(TextDelta(words))
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, TextDelta):
+                        show(masked.feed(event.text))
+                    if time.monotonic() > draft.saved + 1:
+                        await asyncio.to_thread(self.store.update_answer, draft.id, draft.text)
+                        draft.saved = time.monotonic()
+        finally:
+            show(masked.rest())
 
 
 

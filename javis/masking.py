@@ -11,6 +11,7 @@ import json
 import math
 import re
 import sys
+from bisect import bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -89,11 +90,11 @@ def forms_of(value: str) -> set[bytes]:
 _GAP = r"(?:\s|\\n|\\r|[\"'+,])"
 _KEY_BLOCK = (rf"-----BEGIN [A-Z ]{{0,40}}PRIVATE KEY-----(?:{_GAP}*[A-Za-z0-9+/=:-]{{16,}})*"
               rf"(?:{_GAP}*[A-Za-z0-9+/=]{{1,80}}(?={_GAP}*-----END))?"
-              rf"(?:{_GAP}*-----END [A-Z ]{{0,40}}PRIVATE KEY-----)?")
+              rf"(?P<end>{_GAP}*-----END [A-Z ]{{0,40}}PRIVATE KEY-----)?")
+_MARKS = (rb"(?:(?:sk|pk|rk|glpat|pypi|nvapi|pplx|tvly|xox[a-z])-|(?:sk|rk)_(?:live|test)_|hf_|rpa_|"
+          rb"gsk_|r8_|npm_|gh[pousr]_|github_pat_|dop_v1_|lin_api_|wandb_v\d_|whsec_|shpat_)")
 _TOKENS = re.compile(
-    rb"\b(?:(?:sk|pk|rk|glpat|pypi|nvapi|pplx|tvly|xox[a-z])-|(?:sk|rk)_(?:live|test)_|hf_|rpa_|gsk_|"
-    rb"r8_|npm_|gh[pousr]_|github_pat_|dop_v1_|lin_api_|wandb_v\d_|whsec_|shpat_)"
-    rb"(?=[\w-]*[0-9A-Z])[\w-]{16,}"
+    rb"\b" + _MARKS + rb"(?=[\w-]*[0-9A-Z])[\w-]{16,}"
     rb"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bAIza[\w-]{30,}|\bdapi[0-9a-f]{32,}")
 _HINTS = [(hint, re.compile(pattern, re.IGNORECASE)) for hint, pattern in [  # group 1 is masked
     (b"bearer", rb"(?<!\w)bearer\s{1,3}([\w.~+/=-]{8,})"),
@@ -159,6 +160,14 @@ def _announced(data: bytes, lower: bytes) -> Iterator[tuple[int, int]]:
                 yield found.span(1)
             place = lower.find(hint, found.end() if found else place + len(hint))
 
+# %% ../nbs/000_masking.ipynb #78c77902
+def _shapes_in(
+    data: bytes,
+    lower: bytes,  # the same in lower case
+) -> list[tuple[int, int]]:
+    "Where secrets stand that nobody has told."
+    return [*_in_runs(data, lower), *_announced(data, lower)]
+
 # %% ../nbs/000_masking.ipynb #2615c8a7
 def _without(data: bytes, places: Iterable[tuple[int, int]]) -> bytes:
     "The data with **** in these places."
@@ -176,9 +185,14 @@ class _Finder:
     def __init__(self):
         self._short: set[bytes] = set()
         self._blocks: dict[int, set[bytes]] = {}
+        self._sorted: list[bytes] = []
+        self._first, self._longest = set(), 0  # bytes that one begins with; bytes of the longest
 
     def add(self, form: bytes) -> None:
         "Look for this from now on."
+        insort(self._sorted, form)
+        self._first.add(form[0])
+        self._longest = max(self._longest, len(form))
         if len(form) < 15:
             self._short.add(form)
         for start in range(len(form) - 7 if len(form) >= 15 else 0):
@@ -191,7 +205,24 @@ class _Finder:
         may_be = set(self._short)
         if not self._blocks.keys().isdisjoint(blocks):
             may_be.update(*(self._blocks[one] for one in self._blocks.keys() & set(blocks)))
-        return sorted((form for form in may_be if form in data), key=len, reverse=True)
+        found = sorted(form for form in may_be if form in data)
+        return sorted(found, key=len, reverse=True)
+
+    def cut(self, data: bytes) -> int:
+        "Up to where those in the text are certain, whatever may follow it."
+        end = next((start for start in range(max(len(data) - self._longest + 1, 0), len(data))
+                    if data[start] in self._first and self._begins(data[start:])), len(data))
+        across = self.find(data) if end < len(data) else []
+        while places := [place for form in across
+                         if 0 <= (place := data.find(form, max(end - len(form) + 1, 0),
+                                                     end + len(form) - 1)) < end]:
+            end = min(places)
+        return end
+
+    def _begins(self, part: bytes) -> bool:
+        "Whether one of them begins with this, and goes on."
+        place = bisect_right(self._sorted, part)
+        return place < len(self._sorted) and self._sorted[place].startswith(part)
 
 # %% ../nbs/000_masking.ipynb #250b3c96
 def _is_secret_item(key: Any, value: Any) -> bool:
@@ -210,8 +241,6 @@ class Masker:
     ):
         self._known: set[str] = set()
         self._finder = _Finder()
-        self.spaced: set[str] = set()  # forms that do not stand in one word of plain characters
-        self.longest = 0  # characters of the longest form
         for value in [*values, *secrets_of(variables or {})]:
             self.add(value)
 
@@ -223,18 +252,23 @@ class Masker:
         self._known.add(value)
         for form in forms_of(value):
             self._finder.add(form)
-            self.longest = max(self.longest, len(form))
-            if not 32 < min(form) <= max(form) < 127:
-                self.spaced.add(form.decode("utf-8", "surrogatepass"))
         return True
+
+    def without_known(self, data: bytes) -> bytes:
+        "The text with **** for each secret that was added."
+        for form in self._finder.find(data):
+            data = data.replace(form, MASK.encode())
+        return data
+
+    def certain(self, data: bytes) -> int:
+        "Up to where `without_known` is certain, whatever may follow."
+        return self._finder.cut(data)
 
     def mask(self, text: str) -> str:
         "The text with **** for each secret."
-        data = before = text.encode("utf-8", "surrogatepass")
-        for form in self._finder.find(data):
-            data = data.replace(form, MASK.encode())
-        lower = data.lower()
-        data = _without(data, [*_in_runs(data, lower), *_announced(data, lower)])
+        before = text.encode("utf-8", "surrogatepass")
+        data = self.without_known(before)
+        data = _without(data, _shapes_in(data, data.lower()))
         return text if data == before else data.decode("utf-8", "surrogatepass")
 
     def mask_all(self, value: Any) -> Any:
@@ -254,64 +288,96 @@ class Masker:
         return f"Masker({len(self._known)} secrets)"
 
 # %% ../nbs/000_masking.ipynb #9404a85c
-_PLAIN = "".join(map(chr, range(33, 127)))
-_ANNOUNCED = re.compile(
-    r"(?i:bearer|basic|(?:key|token|secret|passw(?:or)?d|passwd|credential)[\"']?"
-    r"(?:\s{0,3}[:=](?:\s{0,3}[\"'])?)?)\s{1,3}\Z|[:=]\s{1,3}\Z")
-_GROWING = re.compile(r"-----BEGIN[A-Z ]*(?:-*|-----[A-Za-z0-9\s+/=:\\,\"'-]{0,8000})\Z")
-_ENDED = re.compile(_KEY_BLOCK)
-_LONGEST_HELD, _KEPT = 20_000, 600  # characters
-
-
-def _plain_end(text: str, end: int | None = None) -> int:
-    "Where the last word of plain characters before `end` begins."
-    return len(text[:end].rstrip(_PLAIN))
+_OPEN = [(hint, re.compile(pattern + rb"\Z", re.IGNORECASE)) for hint, pattern in [  # group 1 is held
+    (b"bearer", rb"(?<!\w)bearer\s{1,3}([\w.~+/=-]+)"),
+    (b"authorization", rb"authorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?basic\s([\w+/=-]+)"),
+    (b"://", rb"://[^/\s:@]{0,200}:([^/\s@]{1,400})"),
+    (b"hooks.slack.com", rb"hooks\.slack\.com/services/([\w/]+)"),
+    (b"passw", rb"passw(?:or)?d[\"']?\s{0,3}[:=]\s{0,3}[\"']([^\"'\s<\[{$(][^\"'\s]{0,199})"),
+    *((word, word + rb"[ \"']{0,24}[:=][ \"']{0,24}([\w+/-]+)") for word in _CALLED)]]
+_BEGUN = re.compile(rb"\b(?:" + _MARKS + rb"[\w-]*|(?:AKIA|ASIA)[A-Z0-9]{0,16}|AIza[\w-]*|dapi[0-9a-f]*|"
+                    rb"eyJ[\w.-]*|(?i:ya29\.)[\w-]*|SG\.[\w-]*(?:\.[\w-]*)?)\Z")
+_SPACE = b" \t\n\r\f\v"
+_SOLID = bytes(byte for byte in range(256) if byte not in _SPACE)
+_IN_TOKEN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+_ANNOUNCING = 64  # bytes before a word that say what it is
 
 # %% ../nbs/000_masking.ipynb #dd64a1c5
+def _open_word(data: bytes) -> int:
+    "Where the last word may be going to be a secret, or the end."
+    token = len(data.rstrip(_IN_TOKEN))
+    begun = _BEGUN.search(data, token) if token < len(data) else None
+    starts = [len(data), *([begun.start()] if begun else [])]
+    start = max(len(data.rstrip(_SOLID)) - _ANNOUNCING, 0)
+    lower = data[start:].lower()
+    for hint, pattern in _OPEN:
+        if hint in lower and (found := pattern.search(data, start)):
+            starts.append(found.start(1))
+    return min(starts)
+
+# %% ../nbs/000_masking.ipynb #2bd64636
+_LABEL = re.compile(rb"-----BEGIN(?: [A-Z ]{0,52}-{0,5})?\Z", re.IGNORECASE)
+_WHOLE = re.compile(_KEY_BLOCK.encode(), re.IGNORECASE)
+_GOES_ON = re.compile(rf"{_GAP}*[A-Za-z0-9+/=:-]{{0,15}}{_GAP}*(?:-{{1,5}}[A-Z ]{{0,60}}-{{0,5}})?\\?\Z"
+                      .encode(), re.IGNORECASE)
+
+
+def _open_block(data: bytes) -> int:
+    "Where a private key begins that has not ended, or the end."
+    lower = data.lower()
+    start = lower.find(b"-----begin")
+    while start >= 0:
+        whole = _WHOLE.match(data, start)
+        if _GOES_ON.match(data, whole.end()) if whole and not whole["end"] else \
+                not whole and _LABEL.match(data, start):
+            return start
+        start = lower.find(b"-----begin", whole.end() if whole else start + 1)
+    return len(data)
+
+# %% ../nbs/000_masking.ipynb #cb1ea8aa
+_CONTEXT, _LONGEST_HELD = 300, 20_000  # bytes
+
+
 class MaskStream:
     "Takes a text in pieces: `feed` gives what can be shown now, `rest` what is left at the end."
 
     def __init__(self, masker: Masker):
-        self._masker, self._held = masker, ""
+        self._masker, self._held = masker, b""
+        self._text, self._shown = b"", 0  # without known secrets; how much of it was shown
 
     def feed(self, text: str) -> str:
         "What can be shown now."
-        self._held += text
-        end = self._cut()
-        if end == 0 and len(self._held) > _LONGEST_HELD:  # one endless word
-            self._held = self._masker.mask(self._held)
-            end = len(self._held) - max(self._masker.longest, _KEPT)
-        shown, self._held = self._held[:max(end, 0)], self._held[max(end, 0):]
-        return self._masker.mask(shown) if shown else ""
+        self._held += text.encode("utf-8", "surrogatepass")
+        return self._take(self._masker.certain(self._held), False)
 
     def rest(self) -> str:
         "What was held back."
-        shown, self._held = self._held, ""
-        return self._masker.mask(shown)
+        return self._take(len(self._held), True)
 
-    def _cut(self) -> int:
-        "The place up to which nothing that may still come can make a difference."
-        held, end = self._held, len(self._held)
-        while (start := self._earlier(held, end)) < end:
-            end = start
-        return end
+    def _take(self, end: int, ended: bool) -> str:
+        "Read the held text up to `end`; what can be shown then."
+        self._text += self._masker.without_known(self._held[:end])
+        self._held = self._held[end:]
+        places = _shapes_in(self._text, self._text.lower())
+        end = len(self._text) if ended else self._certain(places)
+        shown, self._shown = self._between(self._shown, end, places), max(self._shown, end)
+        self._forget(min(self._shown, end) - _CONTEXT)
+        return shown
 
-    def _earlier(self, held: str, end: int) -> int:
-        "A place before `end` to cut at, or `end` if nothing lies across it."
-        found = _ANNOUNCED.search(held, max(end - 40, 0), end)
-        starts = [_begun(held, form, end) for form in self._masker.spaced]
-        block = held.rfind("-----BEGIN", 0, end)
-        whole = _ENDED.match(held, block) if block >= 0 else None
-        is_over = whole and "-----END" in whole[0] and whole.end() <= end
-        is_open = block >= 0 and (_GROWING.match(held, block) or whole and whole.end() > end)
-        if is_open and not is_over:
-            starts.append(block)
-        return _plain_end(held, min([end, *starts, *([found.start() + 1] if found else [])]))
+    def _certain(self, places: list[tuple[int, int]]) -> int:
+        "Up to where the shapes are certain, whatever may follow."
+        end = min(_open_word(self._text), _open_block(self._text))
+        while across := [start for start, stop in places if start < end < stop]:
+            end = min(across)
+        return end if len(self._text) - end < _LONGEST_HELD else len(self._text)
 
-# %% ../nbs/000_masking.ipynb #2bd64636
-def _begun(text: str, value: str, end: int) -> int:
-    "The first place before `end` where the value stands or begins and goes on across it, or `end`."
-    for start in range(max(end - len(value) + 1, 0), end):
-        if value.startswith(text[start:start + len(value)]):
-            return start
-    return end
+    def _between(self, start: int, end: int, places: list[tuple[int, int]]) -> str:
+        "A part of the text with its secrets masked."
+        inside = [(max(first - start, 0), last - start) for first, last in places
+                  if start < last <= end]
+        return _without(self._text[start:end], inside).decode("utf-8", "surrogatepass")
+
+    def _forget(self, place: int) -> None:
+        "Drop the text before a place; no token begins at the new beginning."
+        if place > _CONTEXT:
+            self._text, self._shown = b"0" + self._text[place + 1:], self._shown - place

@@ -20,7 +20,7 @@ from .basics import JavisError, atomic_write
 from .camera import Camera, look_at
 from .snapshots import Entry, Snapshot
 from .tools.base import ToolError
-from .tools.contents import size_text, write_beside
+from .tools.contents import clear_left, size_text, write_beside
 from .tools.edit import diff_text
 from .tools.root import _STEP, folder_of
 
@@ -111,6 +111,7 @@ def _write(camera: Camera, path: str, now: Entry | None, then: Entry) -> None:
                 raise ToolError("links are not made here")
             atomic_write(place.real, data)
             return
+        clear_left(above)
         if then.kind == "link":
             new = f".javis.{random.token_hex(8)}"
             os.symlink(data, new, dir_fd=above)

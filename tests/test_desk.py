@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from javis.config import Settings
-from javis.events import Approval
+from javis.events import Approval, ToolFinished, ToolProposed, ToolRun, Writing
 from javis.mentions import Namespace
 from javis.session import ChatSession
 from javis.store import Store
@@ -18,8 +18,8 @@ from javis.tools.grants import Grants, kind_of
 from javis.tools.policy import Decision, Policy, Rules
 from javis.turn import scripted_client
 from javis.widgets.desk import Desk
-from javis.widgets.live import Pieces
-from javis.widgets.wire import TAG, Words, proof_of, why_of, words_of
+from javis.widgets.live import Live, Pieces
+from javis.widgets.wire import TAG, Words, proof_of, records, why_of, words_of
 
 PIECES = st.lists(st.one_of(st.text(max_size=12), st.sampled_from([TAG, "<", "<tool", "_call>", "{}", "\n", " "])), max_size=12)
 
@@ -374,3 +374,29 @@ def test_edited_arguments_are_an_example_only_if_they_ran(desk, right, status, k
     assert [m["edited"] for m in told if m["status"] == "running"] == [True] * right  # from the moment of the yes
     assert waiting[0]["why"] == {"kind": "default", "effect": "write"}
     assert {event.kind for event in one.store.feedback(message_id=done["id"])} == kinds
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_of_a_very_long_result_a_page_gets_the_ends_and_the_store_has_all(tmp_path, edited):
+    result = "first " + "가" * 300_000 + " last" + edited * '\n[the user changed the arguments: {"path": "b"}]'
+    with Store(tmp_path / "a.db") as store:
+        thread = store.new_thread("t")
+        asked = store.add_message(thread, "user", "Read it.")
+        answer = store.start_answer(thread, asked, endpoint="e", model="m")
+        call = store.add_tool_call(answer, "read_file", {"path": "a"})
+        store.finish_answer(answer, "")
+        store.finish_tool_call(call, result)
+        last = store.add_message(thread, "tool", "short", parent_id=answer, meta={"tool_call": call, "arguments": {"path": "b" if edited else "a"}})
+        told = records(store, store.path(last), Toolbox([read_file]))
+        shown = told[1]["parts"][0]["call"]["result"]
+        assert shown.startswith("first 가") and shown.endswith("가 last") and len(shown) < 20_100 and "characters left out" in shown
+        assert len(json.dumps(told, ensure_ascii=False)) < 30_000 and store.tool_calls(answer)[0].result == result
+
+
+def test_a_very_long_result_that_comes_now_is_told_shortly_too():
+    sent = []
+    live = Live("r", sent.append, lambda seconds, call: None, Toolbox([read_file]))
+    live.take(Writing("a1"), "q1")
+    live.take(ToolProposed("c1", "read_file", {"path": "a"}))
+    live.take(ToolFinished(ToolRun("c1", "read_file", {"path": "a"}, "ok", "x" * 500_000)))
+    assert len(sent[-1]["call"]["result"]) < 20_100 and "480" in sent[-1]["call"]["result"]

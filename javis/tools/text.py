@@ -154,21 +154,28 @@ def plain(
 
 # %% ../../nbs/09a_text.ipynb #fed21fc9
 _LOADS = re.compile(r"!(?=\[)|<(?=[A-Za-z/!?])")
+_OPENS = re.compile(r"(`{3,})[^`]*$|(~{3,})")
+_HIDDEN_FENCE = re.compile(r"[ \t]*(?:(?:[>*+-]|\d{1,9}[.)])[ \t]*)*(?:```|~~~)")
 
 
 def still(markdown: str) -> str:
     "Markdown that looks the same, but for images and HTML, which are text."
     if not _LOADS.search(markdown):
         return markdown
-    lines, fence, quiet = markdown.split("\n"), "", []
+    lines, closes, sure, quiet = re.split(r"\r\n?|\n", markdown), None, True, []
     for place, line in enumerate(lines):
-        opens = re.match(r"(`{3,})[\w+-]*[ \t]*$", line)
-        if fence and line.strip() == fence:
-            fence = ""
-        elif not fence and opens and opens[1] in map(str.rstrip, lines[place + 1:]) and (
-                not place or not lines[place - 1].strip()):
-            fence = opens[1]
-        elif not fence:
-            line = _LOADS.sub(lambda found: "!\\" if found[0] == "!" else "&lt;", line)
+        if closes:
+            closes = None if closes.match(line) else closes
+        elif sure and (opens := _OPENS.match(line)):
+            fence = opens[1] or opens[2]
+            end = re.compile(rf" {{0,3}}{re.escape(fence)}{fence[0]}*[ \t]*$")
+            closes = end if any(map(end.match, lines[place + 1:])) else None
+            line = line if closes else _quiet(line)
+        else:  # a fence in a list or a quotation ends with that: nothing after it is code for certain
+            sure, line = sure and not _HIDDEN_FENCE.match(line), _quiet(line)
         quiet.append(line)
     return "\n".join(quiet)
+
+
+def _quiet(line: str) -> str:
+    return _LOADS.sub(lambda found: "!\\" if found[0] == "!" else "&lt;", line)

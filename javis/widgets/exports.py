@@ -13,23 +13,34 @@ from typing import Any
 from ..config import JavisError
 from ..events import call_text
 from ..records import Message
+from ..tools.text import still
 from .wire import words_of
 
 # %% ../../nbs/78a_exports.ipynb #a6a6a00e
-def transcript(messages: list[Message]) -> str:
-    "A conversation as Markdown."
+def _said(messages: list[Message]) -> str:
+    "A conversation as Markdown, with whatever was said in it."
     parts = []
     for message in messages:
         words = words_of(message.content).strip()
         if message.role == "user":
-            parts.append("**You:** " + message.meta.get("typed", words).strip())
+            parts.append(_after("**You:**", message.meta.get("typed", words).strip()))
         elif message.role == "tool":
             call = call_text(message.meta.get("name", "tool"), message.meta.get("arguments", {}))
             parts.append(f"> `{call}`: {message.meta.get('status', 'ok')}")
         elif message.role == "assistant" and words:
             unfinished = "" if message.status == "complete" else f" *({message.status})*"
-            parts.append("**JAVIS:** " + words + unfinished)
+            parts.append(_after("**JAVIS:**", words + unfinished))
     return "\n\n".join(parts)
+
+
+def _after(name: str, words: str) -> str:
+    "A name and what was said, where code begins a line of its own."
+    return f"{name}\n\n{words}" if words.startswith(("```", "~~~")) else f"{name} {words}"
+
+# %% ../../nbs/78a_exports.ipynb #4bb74bba
+def transcript(messages: list[Message]) -> str:
+    "A conversation as Markdown that loads nothing."
+    return still(_said(messages))
 
 # %% ../../nbs/78a_exports.ipynb #2718c73c
 def as_jsonl(messages: list[Message]) -> str:
@@ -44,11 +55,12 @@ _PYTHON = re.compile(r"^```(?:python|py|ipython)[ \t]*\n(.*?)^```[ \t]*$\n?", re
 def as_notebook(messages: list[Message]) -> str:
     "A conversation as a notebook (nbformat 4.5)."
     cells: list[dict[str, Any]] = []
-    for turn, text in enumerate(_PYTHON.split(transcript(messages))):
+    for turn, text in enumerate(_PYTHON.split(_said(messages))):
         if not (text := text.strip("\n")).strip():
             continue
+        source = text if turn % 2 else still(text)
         cell: dict[str, Any] = dict(cell_type="markdown", id=f"cell-{turn}", metadata={},
-                                    source=text.splitlines(keepends=True))
+                                    source=source.splitlines(keepends=True))
         if turn % 2:
             cell |= dict(cell_type="code", execution_count=None, outputs=[])
         cells.append(cell)

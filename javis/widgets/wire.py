@@ -15,7 +15,7 @@ from ..events import CHANGED
 from ..feedback import verdict
 from ..records import Feedback, Message, ToolCall
 from ..store import Store
-from ..tools.base import Toolbox
+from ..tools.base import Toolbox, clip
 
 # %% ../../nbs/78_wire.ipynb #d673f24d
 TAG = "<tool_call>"
@@ -106,9 +106,13 @@ def steps_of(store: Store, message: Message) -> list[Message]:
     return steps
 
 # %% ../../nbs/78_wire.ipynb #63ef42f6
+_LONGEST_RESULT = 20_000  # characters
+
+
 def result_of(result: str | None, edited: bool) -> str | None:
     "The result of a call, without the line that tells a model of a person's arguments."
-    return result.rpartition(CHANGED)[0] if edited and result and CHANGED in result else result
+    shown = result.rpartition(CHANGED)[0] if edited and result and CHANGED in result else result
+    return shown and clip(shown, _LONGEST_RESULT)
 
 # %% ../../nbs/78_wire.ipynb #a3dcb9e2
 def _tool_parts(store: Store, step: Message, toolbox: Toolbox) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from javis import basics
 from javis.basics import register_secret, start_log
 from javis.candidates import check_candidates, make_candidates
 from javis.config import Settings, explain_settings, load_settings
+from javis.events import ToolOutput
 from javis.feedback import rate
 from javis.masking import MASK, Masker
 from javis.session import ChatSession
@@ -114,16 +115,30 @@ def test_a_row_of_a_training_set_is_rejected(tmp_path):
     assert not holes(rows[0].reason)
 
 
-# what has to be called still: each says where
+# words on their way
 
-unwired = lambda where: pytest.mark.xfail(strict=True, reason=f"not masked yet: {where}")
-
-
-@unwired("a stream of masks holds back the last word, which a stalled answer would hide")
 def test_the_words_of_a_model_on_their_way(tmp_path):
     with Store(tmp_path / "a.db") as store:
         _, events = conversation(tmp_path, store, f"Your key is {KEY}, keep it.")
-    assert not holes("".join(event.text for event in events if isinstance(event, TextDelta)))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == f"Your key is {MASK}, keep it."
+    assert not holes(events[-1].answer.text)
+
+
+def test_a_call_of_the_model_runs_as_it_was_written(tmp_path):
+    heard = []
+
+    @tool()
+    def use(key: str) -> str:
+        "Use a key."
+        heard.append(key)
+        return f"used {key}"
+    call = json.dumps({"name": "use", "arguments": {"key": KEY}})
+    with Store(tmp_path / "a.db") as store:
+        session = ChatSession(Settings(root=tmp_path), store, Toolbox([use]), Policy(tmp_path, "edit"), approve=lambda question: True,
+                              client=scripted_client(f"<tool_call>{call}</tool_call>", "Done."))
+        events = list(session.stream("use it"))
+    assert heard == [KEY] and not holes("".join(event.text for event in events if isinstance(event, (TextDelta, ToolOutput))))
+    assert not holes(events[-1].answer.text + "".join(run.result for run in events[-1].answer.tool_calls))
 
 
 def test_the_store(tmp_path):

