@@ -86,10 +86,12 @@ class Threads(StorePart):
 # %% ../nbs/01_conversations.ipynb #54c4a1b8
 def insert_message(session: Session, message: Message) -> None:
     "Add a message to its thread; `UnknownRecord` for a thread or parent that is not there."
-    known(session, Thread, message.thread_id)
-    parent = message.parent_id and known(session, Message, message.parent_id)
-    if parent and parent.thread_id != message.thread_id:
-        raise UnknownRecord(f"message {parent.id} is in another thread: answer it there")
+    parent = message.parent_id
+    above = parent and session.scalar(select(Message.thread_id).where(Message.id == parent))
+    if above is None or above != message.thread_id:
+        known(session, Thread, message.thread_id)
+        if parent and known(session, Message, parent):
+            raise UnknownRecord(f"message {parent} is in another thread: answer it there")
     session.add(message)
 
 # %% ../nbs/01_conversations.ipynb #426937eb
@@ -102,9 +104,12 @@ def _latest(session: Session, match: str, limit: int, within: str | None = None)
         f"WHERE {index} MATCH :match AND (:within IS NULL OR instr(lower(m.content), lower(:within))) "
         "ORDER BY w.rowid DESC LIMIT :most"), {"match": match, "within": within, "most": 20 * limit})
     latest: dict[str, str] = {}
-    for id, thread in rows:
+    for id, thread in rows:  # read only as far as needed
         latest.setdefault(thread, id)
-    return list(latest.values())[:limit]
+        if len(latest) == limit:
+            break
+    rows.close()
+    return list(latest.values())
 
 # %% ../nbs/01_conversations.ipynb #7922701d
 def _with_words(session: Session, query: str, limit: int) -> list[str] | None:
@@ -151,13 +156,15 @@ class Messages(StorePart):
         limit: int = 20,
     ) -> list[Message]:  # at most one of each conversation
         "What was said about something, the latest first."
-        found = self.read(lambda session: _with_words(session, query, limit))
-        if found is None:  # less than three characters
-            said = Message.content.icontains(query, autoescape=True)
-            newest = select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
-            found = newest.group_by(Message.thread_id)
-        return self._all(select(Message).where(Message.id.in_(found))
-                         .order_by(Message.id.desc()).limit(limit))
+        def work(session: Session) -> list[Message]:
+            found = _with_words(session, query, limit)
+            if found is None:  # less than three characters
+                said = Message.content.icontains(query, autoescape=True)
+                newest = select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
+                found = newest.group_by(Message.thread_id)
+            return list(session.scalars(select(Message).where(Message.id.in_(found))
+                                        .order_by(Message.id.desc()).limit(limit)))
+        return self.read(work)
 
 # %% ../nbs/01_conversations.ipynb #eaad15bc
 def _upwards(id: str) -> Select[tuple[Message]]:
