@@ -331,7 +331,7 @@ def said(store):
     ("graph", ["photographs of a lock"]), ("raphs of", ["photographs of a lock"]), ("회의", ["어제 회의에서"]),
     ("의에서", ["어제 회의에서"]), ("의에", ["어제 회의에서"]), ("에", ["어제 회의에서"]), ("100%_x", ["100%_x: \"quoted\""]),
     ('"quo', ["100%_x: \"quoted\""]), ("photo 회의", []), ("gra phs", []), ("hpargotohp", []), ("%", ["100%_x: \"quoted\""]),
-    ("\ud83d\0 of", []), ("", ["100%_x: \"quoted\"", "어제 회의에서", "photographs of a lock"])])
+    ("\ud83d\0 of", ["photographs of a lock"]), ("\ud83d\0\"'", []), ("", ["100%_x: \"quoted\"", "어제 회의에서", "photographs of a lock"])])
 def test_search_finds_words_their_begin_and_what_is_within(store, said, query, found):
     said("photographs of a lock", "어제 회의에서", "100%_x: \"quoted\"")
     assert contents(store, query) == found
