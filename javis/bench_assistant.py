@@ -57,15 +57,17 @@ _ANSWER = "A short answer of some ten words, all said at once."
 
 def _fill(
     store: Any,
+    system: str,  # prompt
     messages: int,  # said before
     memories: int,  # to be remembered
-) -> str | None:  # the message to go on from
+) -> str:  # the message to go on from
     "Put into a store what was before."
     from javis.records import Memory
     store.write(lambda session: session.add_all(
         Memory(text=f"Door {number} in building {number % 7} has the lock {number * 7919}.")
         for number in range(memories)))
-    thread, above = store.new_thread("Before"), None
+    thread = store.new_thread("Before")
+    above = store.add_message(thread, "system", system)
     for number in range(messages):
         role, text = ("assistant", _ANSWER) if number % 2 else ("user", _QUESTION)
         above = store.add_message(thread, role, text, parent_id=above)
@@ -108,11 +110,11 @@ def turns(
         for number in range(100):
             (Path(folder) / f"{number}.txt").write_text("A line of a file.\n" * 20)
         store = stack.enter_context(Store(settings.paths.db))
-        above = _fill(store, messages, memories)
         options = {"client": scripted_client(*answers), "approve": lambda question: True}
         session = stack.enter_context(
             ChatSession(settings, store, toolbox, Policy(Path(folder), "edit"), **options) if toolbox
             else open_session(settings, store=store, root=folder, **options))
+        above = _fill(store, session.system, messages, memories)
         yield lambda: milliseconds(lambda: session.ask(_QUESTION, parent=above))
 
 # %% ../nbs/85f_bench_assistant.ipynb #2352a952

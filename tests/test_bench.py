@@ -59,7 +59,7 @@ def test_a_turn_goes_on_from_what_was_there(sessions):
     with bench_assistant.turns(["Yes."] * 2, memories=5, messages=6) as turn:
         turn(), turn()
         [session] = sessions
-        assert [one.role for one in session.messages()] == [*["user", "assistant"] * 3, "system", "user", "assistant"]
+        assert [one.role for one in session.messages()] == ["system", *["user", "assistant"] * 4]
         assert session.messages()[-1].content.strip() == "Yes."
         assert len(session.memories.all()) == 5
 
