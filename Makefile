@@ -48,8 +48,10 @@ browser:
 	    chromium fonts-noto-cjk fontconfig; } >/dev/null 2>&1 || echo "it did not work: those tests are skipped"; \
 	else echo "no Chromium or no CJK fonts here: tests of the widget may be skipped (sudo apt install chromium fonts-noto-cjk)"; fi
 
+# The programs that it is compared with come into data/peers, each into a virtual environment of its own.
+# Some of it: make bench PARTS="cli turn calls search guards"
 bench: setup
-	@$(BIN)/python -m javis.bench
+	@$(BIN)/python -m javis.bench $(PARTS)
 
 export: setup
 	$(BIN)/nbdev_export

@@ -13,7 +13,7 @@ from sqlalchemy import Select, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from .database import Database, StoreError, UnknownRecord
-from .records import UPGRADES, Ended, Message, Record, Role, Thread, words_query
+from .records import UPGRADES, Ended, Message, Record, Role, Thread, parts_query, stored_text, words_query
 
 # %% ../nbs/01_conversations.ipynb #6bc4696b
 def check_word(what: str, value: str, words: Any) -> None:
@@ -86,31 +86,46 @@ class Threads(StorePart):
 # %% ../nbs/01_conversations.ipynb #54c4a1b8
 def insert_message(session: Session, message: Message) -> None:
     "Add a message to its thread; `UnknownRecord` for a thread or parent that is not there."
-    known(session, Thread, message.thread_id)
-    parent = message.parent_id and known(session, Message, message.parent_id)
-    if parent and parent.thread_id != message.thread_id:
-        raise UnknownRecord(f"message {parent.id} is in another thread: answer it there")
+    parent = message.parent_id
+    above = parent and session.scalar(select(Message.thread_id).where(Message.id == parent))
+    if above is None or above != message.thread_id:
+        known(session, Thread, message.thread_id)
+        if parent and known(session, Message, parent):
+            raise UnknownRecord(f"message {parent} is in another thread: answer it there")
     session.add(message)
 
 # %% ../nbs/01_conversations.ipynb #426937eb
-def _with_words(session: Session, query: str, limit: int) -> list[str] | None:
-    "The latest messages with all these words, one of each conversation; None if a word is nowhere."
-    if session.get_bind().dialect.name != "sqlite" or not (match := words_query(query)):
-        return None
-    one = text("SELECT 1 FROM messages_search_words WHERE messages_search_words MATCH :match LIMIT 1")
-    if not all(session.scalar(one, {"match": word}) for word in match.split()):
-        return None
+def _latest(session: Session, match: str, limit: int, within: str | None = None) -> list[str]:
+    "The latest messages that an index finds, one of each conversation."
+    index = "messages_search_words" if within is None else "messages_search_parts"
     rows = session.execute(text(
-        "SELECT r.id, m.thread_id FROM messages_search_words w "
+        f"SELECT r.id, m.thread_id FROM {index} w "
         "JOIN messages_search_rows r ON r.number = w.rowid JOIN messages m ON m.id = r.id "
-        "WHERE messages_search_words MATCH :match ORDER BY w.rowid DESC LIMIT :most"),
-        {"match": match, "most": 20 * limit})
+        f"WHERE {index} MATCH :match AND (:within IS NULL OR instr(lower(m.content), lower(:within))) "
+        "ORDER BY w.rowid DESC LIMIT :most"), {"match": match, "within": within, "most": 20 * limit})
     latest: dict[str, str] = {}
-    for id, thread in rows:
+    for id, thread in rows:  # read only as far as needed
         latest.setdefault(thread, id)
-    return list(latest.values())[:limit]
+        if len(latest) == limit:
+            break
+    rows.close()
+    return list(latest.values())
 
 # %% ../nbs/01_conversations.ipynb #7922701d
+def _with_words(session: Session, query: str, limit: int) -> list[str] | None:
+    "The latest messages with all these words, one of each conversation; None if no index can tell."
+    if session.get_bind().dialect.name != "sqlite":
+        return None
+    if (match := words_query(query)) and (found := _latest(session, match, limit)):
+        return found
+    one = text("SELECT 1 FROM messages_search_words WHERE messages_search_words MATCH :match LIMIT 1")
+    if match and all(session.scalar(one, {"match": word}) for word in match.split()):
+        return []
+    within = stored_text(query)
+    match = parts_query(within)
+    return _latest(session, match, limit, within) if match else None
+
+# %% ../nbs/01_conversations.ipynb #671bf4bc
 class Messages(StorePart):
     "Messages: add one, get it back, find it by its words."
     def add_message(
@@ -141,13 +156,15 @@ class Messages(StorePart):
         limit: int = 20,
     ) -> list[Message]:  # at most one of each conversation
         "What was said about something, the latest first."
-        found = self.read(lambda session: _with_words(session, query, limit))
-        if found is None:  # within words, such as `graph` in `photographs`
-            said = Message.content.icontains(query, autoescape=True)
-            newest = select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
-            found = newest.group_by(Message.thread_id)
-        return self._all(select(Message).where(Message.id.in_(found))
-                         .order_by(Message.id.desc()).limit(limit))
+        def work(session: Session) -> list[Message]:
+            found = _with_words(session, query, limit)
+            if found is None:  # less than three characters
+                said = Message.content.icontains(query, autoescape=True)
+                newest = select(func.max(Message.id)).where(said, Message.role.in_(["user", "assistant"]))
+                found = newest.group_by(Message.thread_id)
+            return list(session.scalars(select(Message).where(Message.id.in_(found))
+                                        .order_by(Message.id.desc()).limit(limit)))
+        return self.read(work)
 
 # %% ../nbs/01_conversations.ipynb #eaad15bc
 def _upwards(id: str) -> Select[tuple[Message]]:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Role', 'Ended', 'Status', 'ToolEnded', 'ToolStatus', 'FeedbackKind', 'MemoryStatus', 'UPGRADES', 'Record', 'Thread',
            'Generation', 'Message', 'ToolCall', 'Feedback', 'LedgerEntry', 'Setting', 'Memory', 'MemoryVector',
-           'words_query', 'index_words']
+           'words_query', 'stored_text', 'parts_query', 'index_words']
 
 # %% ../nbs/00b_records.ipynb #93965db6
 import re
@@ -196,36 +196,45 @@ class MemoryVector(Record):
     vector: Mapped[bytes] = mapped_column(repr=False)
 
 # %% ../nbs/00b_records.ipynb #3e2e7c81
+_INDEXES = {
+    "words": "tokenize='unicode61 remove_diacritics 2', prefix='1 2 3 4 5 6'",
+    "parts": "tokenize='trigram', detail=none",
+}
+
+# %% ../nbs/00b_records.ipynb #60077f0f
 def _word_index(
     table: str,
     column: str,  # that is searched
     ready: str,  # which rows are, as SQL; `{row}` stands for the row
+    kinds: tuple[str, ...] = ("words",),  # of index, among those of `_INDEXES`
 ) -> list[str]:
-    "The statements that make a table searchable by words, and fill its index."
-    rows, words = f"{table}_search_rows", f"{table}_search_words"
+    "The statements that make a table searchable, and fill its indexes."
+    rows, names = f"{table}_search_rows", [f"{table}_search_{kind}" for kind in kinds]
     new, old = ready.format(row="new"), ready.format(row="old")
-    add = (f"INSERT INTO {rows} (id) SELECT new.id WHERE {new}; "
-           f"INSERT INTO {words} (rowid, {column}) SELECT number, new.{column} FROM {rows} "
-           f"WHERE id = new.id AND {new};")
-    take = (f"INSERT INTO {words} ({words}, rowid, {column}) SELECT 'delete', number, old.{column} "
-            f"FROM {rows} WHERE id = old.id; DELETE FROM {rows} WHERE id = old.id;")
+    each = lambda statement: " ".join(statement.format(one=name) for name in names)
+    add = f"INSERT INTO {rows} (id) SELECT new.id WHERE {new}; " + each(
+        f"INSERT INTO {{one}} (rowid, {column}) SELECT number, new.{column} FROM {rows} "
+        f"WHERE id = new.id AND {new};")
+    take = each(f"INSERT INTO {{one}} ({{one}}, rowid, {column}) SELECT 'delete', number, old.{column} "
+                f"FROM {rows} WHERE id = old.id;") + f" DELETE FROM {rows} WHERE id = old.id;"
     changed = f"AFTER UPDATE OF {column}, status ON {table} WHEN {old} OR {new}"
     return [
         f"CREATE TABLE {rows} (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)",
-        f"CREATE VIRTUAL TABLE {words} USING fts5({column}, content='', "
-        "tokenize='unicode61 remove_diacritics 2', prefix='2 3')",
+        *(f"CREATE VIRTUAL TABLE {name} USING fts5({column}, content='', {_INDEXES[kind]})"
+          for kind, name in zip(kinds, names)),
         f"CREATE TRIGGER {table}_search_new AFTER INSERT ON {table} WHEN {new} BEGIN {add} END",
         f"CREATE TRIGGER {table}_search_changed {changed} BEGIN {take} {add} END",
         f"CREATE TRIGGER {table}_search_gone AFTER DELETE ON {table} BEGIN {take} END",
         f"INSERT INTO {rows} (id) SELECT id FROM {table} WHERE {ready.format(row=table)}",
-        f"INSERT INTO {words} (rowid, {column}) SELECT number, {column} FROM {rows} "
-        f"JOIN {table} USING (id)",
+        *(f"INSERT INTO {name} (rowid, {column}) SELECT number, {column} FROM {rows} "
+          f"JOIN {table} USING (id)" for name in names),
     ]
 
-# %% ../nbs/00b_records.ipynb #60077f0f
+# %% ../nbs/00b_records.ipynb #3b38ffcb
 _WORDS = {
     "messages": _word_index("messages", "content",
-                            "{row}.status <> 'streaming' AND {row}.role IN ('user', 'assistant')"),
+                            "{row}.status <> 'streaming' AND {row}.role IN ('user', 'assistant')",
+                            ("words", "parts")),
     "memories": _word_index("memories", "text", "{row}.status <> ''"),
 }
 for _table, _statements in _WORDS.items():
@@ -239,13 +248,24 @@ def words_query(text: str) -> str:
     words = re.findall(r"\w+", text)
     return " ".join(f'"{word}"*' for word in words)
 
+# %% ../nbs/00b_records.ipynb #10fb2fda
+def stored_text(text: str) -> str:
+    "A text as a message keeps it."
+    return _Said().process_bind_param(text, None)
+
+# %% ../nbs/00b_records.ipynb #a13a6cda
+def parts_query(text: str) -> str:
+    "An FTS5 query for all runs of three characters in a text; empty if it is shorter."
+    runs = dict.fromkeys(text[at:at + 3] for at in range(len(text) - 2))
+    return " ".join('"{}"'.format(run.replace('"', '""')) for run in runs)
+
 # %% ../nbs/00b_records.ipynb #7b6f39c0
 def index_words(operations: Any, table: str) -> None:
     "In an upgrade: make a table searchable by words, from the rows that are there."
     if operations.get_bind().dialect.name != "sqlite":
         return
     for thing in ("TRIGGER {}_new", "TRIGGER {}_changed", "TRIGGER {}_gone", "TABLE {}_words",
-                  "TABLE {}_rows"):
+                  "TABLE {}_parts", "TABLE {}_rows"):
         kind, name = thing.format(f"{table}_search").split()
         operations.execute(f"DROP {kind} IF EXISTS {name}")
     for statement in _WORDS[table]:

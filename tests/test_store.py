@@ -314,6 +314,63 @@ def test_a_store_of_a_newer_javis_is_refused(path, monkeypatch):
         Store(path)
 
 
+# Search
+
+def contents(store, query, **options):
+    return [message.content for message in store.search(query, **options)]
+
+
+@pytest.fixture
+def said(store):
+    "Says each text in a conversation of its own."
+    return lambda *texts: [store.add_message(store.new_thread(), "user", one) for one in texts]
+
+
+@pytest.mark.parametrize("query, found", [
+    ("PHOTO", ["photographs of a lock"]), ("photographs", ["photographs of a lock"]), ("lock photo", ["photographs of a lock"]),
+    ("graph", ["photographs of a lock"]), ("raphs of", ["photographs of a lock"]), ("회의", ["어제 회의에서"]),
+    ("의에서", ["어제 회의에서"]), ("의에", ["어제 회의에서"]), ("에", ["어제 회의에서"]), ("100%_x", ["100%_x: \"quoted\""]),
+    ('"quo', ["100%_x: \"quoted\""]), ("photo 회의", []), ("gra phs", []), ("hpargotohp", []), ("%", ["100%_x: \"quoted\""]),
+    ("\ud83d\0 of", ["photographs of a lock"]), ("\ud83d\0\"'", []), ("", ["100%_x: \"quoted\"", "어제 회의에서", "photographs of a lock"])])
+def test_search_finds_words_their_begin_and_what_is_within(store, said, query, found):
+    said("photographs of a lock", "어제 회의에서", "100%_x: \"quoted\"")
+    assert contents(store, query) == found
+
+
+def test_search_within_words_is_exact_though_the_index_is_not(store, said):
+    said("xabc bcd cde")  # it has each three letters of abcde
+    assert contents(store, "abcde") == [] and contents(store, "abc b") == ["xabc bcd cde"]
+
+
+def test_search_gives_the_latest_of_each_conversation(store, said):
+    thread = store.new_thread()
+    for number in range(50):
+        store.add_message(thread, "user", f"snapshot {number}")
+    said("snapshot of another")
+    store.add_message(thread, "tool", "snapshot of a tool")
+    for query in ("snapshot", "napsho"):
+        assert contents(store, query) == ["snapshot of another", "snapshot 49"]
+        assert contents(store, query, limit=1) == ["snapshot of another"]
+
+
+def test_what_changes_or_goes_is_found_no_more(store):
+    answer = answer_of(store)
+    store.update_answer(answer, "a parallelogram")
+    assert contents(store, "parallel") == contents(store, "lelogr") == []  # it may change yet
+    store.finish_answer(answer, "a parallelogram")
+    assert contents(store, "parallel") == contents(store, "lelogr") == ["a parallelogram"]
+    store.write(lambda session: session.execute(text("UPDATE messages SET content = 'a kite' WHERE id = :id"), {"id": answer}))
+    assert contents(store, "lelogr") == [] and contents(store, "kit") == ["a kite"]
+    store.write(lambda session: session.execute(text("DELETE FROM generations")))
+    store.write(lambda session: session.execute(text("DELETE FROM messages WHERE id = :id"), {"id": answer}))
+    assert contents(store, "kit") == []
+
+
+def test_an_upgraded_store_finds_within_words(version_1):
+    with Store(version_1) as store:
+        assert contents(store, "uestio") == ["old question"]
+
+
 # Trees
 
 def test_paths_and_siblings_of_a_random_forest(store):
