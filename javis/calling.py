@@ -75,6 +75,8 @@ _OF_OTHERS = {"node_modules", "site-packages", ".venv", "venv", ".tox", "vendor"
 
 def stranger_of(tool: Tool, arguments: dict[str, Any], policy: Policy) -> str:
     "Who may have written what a call returns, where that is not the user or the project; else empty."
+    if stranger := getattr(tool, "stranger", ""):  # the MCP server that it belongs to
+        return stranger
     if tool.effect == "net":
         return urlsplit(str(arguments.get("url", ""))).hostname or "the web"
     for name, schema in tool.parameters["properties"].items():

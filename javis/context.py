@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 from .compaction import HEADING, since_compaction
@@ -55,6 +56,7 @@ _PIECE = re.compile(r"[A-Za-z]{1,6}|[0-9]|[^\x00-\x7f]|[!-/:-@\[-`{-~]{1,2}|[\r\
 _MARGIN = 1.15
 
 # %% ../nbs/30_context.ipynb #51c095c7
+@lru_cache(4096)
 def estimate_tokens(text: str) -> int:
     "About how many tokens a text has, rather too many than too few."
     more_bytes = len(text.encode("utf-8", "replace")) - len(text)

@@ -207,8 +207,11 @@ def recall(
 ) -> list[Recalled]:  # pinned first, then the best first
     "The memories that belong to a request; their use is written down."
     def work(session: Session) -> list[Recalled]:
-        found = list(session.scalars(select(Memory).where(Memory.status == "active")))
-        words, meaning = _by_words(session, query), _by_meaning(memories, session, found, query)
+        words, active = _by_words(session, query), select(Memory).where(Memory.status == "active")
+        if memories.embed is None:  # the others would have no word in it
+            active = active.where(or_(Memory.pinned, Memory.id.in_(words)))
+        found = list(session.scalars(active))
+        meaning = _by_meaning(memories, session, found, query)
         scored = []
         for one in found:
             days = (memories.now() - one.valid_from) / 86400

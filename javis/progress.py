@@ -62,7 +62,7 @@ class Drafts(StorePart):
                                 sampling=sampling or {}, owner=_owner())
         message = Message(thread_id=thread_id, parent_id=parent_id, role="assistant",
                           status="streaming", generation=generation)
-        self.write(lambda session: insert_message(session, message))
+        self.write(lambda session: insert_message(session, message), draft=True)
         return message.id
 
     def update_answer(

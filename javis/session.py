@@ -18,14 +18,14 @@ from .answering import Answering, Turn
 from .config import JavisError, Settings, load_settings, setup_logging
 from .context import Manifest
 from .events import (
-    Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished, ToolRun, Warned)
+    Answer, ApprovalNeeded, Cancelled, Event, Failed, Finished, Warned)
 from .records import Message
 from .store import Store
 from .tools.base import Tool, Toolbox
 from .tools.policy import Policy
 from .tools.system import WallWhenNeeded, default_toolbox
 from .tools.trust import project_rules, user_folder
-from .turn import Control, Wish, background_loop
+from .turn import Control, background_loop
 
 _log = logging.getLogger("javis.session")
 
@@ -105,12 +105,6 @@ class _Serving(_Listening):
         for text in self.notices:
             turn.control.emit(Warned(text))
         self.notices = ()
-
-    async def _outcome(self, turn: Turn, id: str, wish: Wish) -> ToolRun:
-        run = await super()._outcome(turn, id, wish)
-        if run.ms is not None and (stranger := getattr(self.toolbox[run.name], "stranger", "")):
-            turn.strangers[stranger] = None
-        return run
 
 # %% ../nbs/32_session.ipynb #5cd0f966
 class ChatSession(_Serving):

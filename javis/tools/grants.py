@@ -52,6 +52,8 @@ def kind_of(
     policy: Policy,
 ) -> str | None:  # for people as well: `run_shell: git log …`; None where there is none
     "What kind of call this is."
+    if hasattr(tool, "stranger"):  # what its arguments do, only its server knows
+        return None
     properties, root = tool.parameters["properties"], Path(policy.root).resolve()
     for name, value in arguments.items():
         if tool.effect == "exec" and isinstance(value, str):
