@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import time
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from itertools import groupby
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from .events import (
     Warned, call_text)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError, clip
+from .tools.commands import judge, pipeline
 from .tools.grants import call_key, kind_of
 from .tools.policy import Decision, Policy, place_of
 from .tools.recall import shortened
@@ -66,9 +67,14 @@ def stranger_of(tool: Tool, arguments: dict[str, Any], policy: Policy) -> str:
     "Who may have written what a call returns, where that is not the user or the project; else empty."
     if tool.effect == "net":
         return urlsplit(str(arguments.get("url", ""))).hostname or "the web"
-    for name, schema in tool.parameters["properties"].items():
-        if schema.get("format") == "path" and name in arguments:
-            place = place_of(policy.root, arguments[name])
+    properties = tool.parameters["properties"]
+    paths = [arguments[name] for name in properties
+             if properties[name].get("format") == "path" and name in arguments]
+    if tool.runs is not None and "command" in arguments:  # it may print what no tool for files has read
+        paths += [path for part in pipeline(arguments["command"]) for path in judge(part).paths]
+    for path in paths:
+        with suppress(ToolError):  # a word of a command need not be a path
+            place = place_of(policy.root, path)
             if place.kind != "inside" or _OF_OTHERS & set(place.real.parts):
                 return place.shown
     return ""
@@ -96,9 +102,10 @@ class _Permitting(_Questions):
         await asyncio.to_thread(self._remember, turn, id, said)
         if not said.yes:
             raise _Refused("the user said no to this call")
-        if said.scope != "once" and is_free:
-            await asyncio.to_thread(self.grants.add, said.scope, *call)
-        return self._edited(tool, arguments, said), True
+        edited = self._edited(tool, arguments, said)
+        if said.scope != "once" and is_free:  # it covers what they saw last
+            await asyncio.to_thread(self.grants.add, said.scope, turn.thread_id, tool, edited, why)
+        return edited, True
 
 # %% ../nbs/31c_calling.ipynb #fd16228d
 class _Running(_Permitting):

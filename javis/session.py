@@ -134,6 +134,7 @@ class ChatSession(_Listening):
         if self._control:
             self._control.stop()
             self._control.wait()
+        self.toolbox.close()
         if self._model:
             closing = self._model.client.aclose()
             asyncio.run_coroutine_threadsafe(closing, background_loop()).result(5)

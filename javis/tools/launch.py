@@ -237,12 +237,13 @@ def start(
     *,
     environment: Mapping[str, str] | None = None,
     write: bool = True,  # False: the wall may forbid writing, where there is one
+    talks: bool = False,  # its input and its errors are pipes of their own
 ) -> Started:
     "Start a command; its output is `started.process.stdout`. `ToolError` if it cannot be started."
     mark = secrets.token_hex(16)
     env = dict(command_environment() if environment is None else environment) | {_MARK: mark}
-    about = dict(env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                 stderr=subprocess.STDOUT)
+    heard, errors = ((subprocess.PIPE,) * 2 if talks else (subprocess.DEVNULL, subprocess.STDOUT))
+    about = dict(env=env, stdin=heard, stdout=subprocess.PIPE, stderr=errors)
     handles = []
     try:
         if "\0" in command or not Path(root).is_dir():
