@@ -19,7 +19,7 @@ from javis.tools.base import Toolbox, render_tool_call, tool
 from javis.tools.grants import Grants
 from javis.tools.launch import Bare
 from javis.tools.policy import Decision, Policy, Rule, Rules
-from javis.tools.sandbox import find_sandbox
+from javis.tools.sandbox import find_sandbox, walls
 from javis.tools.system import default_toolbox
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="written for POSIX shells")
@@ -204,6 +204,40 @@ def test_nothing_outlives_a_killed_session(project, nap, sandbox):
         subprocess.run(["kill", "-9", str(session.pid)], check=True)
     assert session.returncode == -signal.SIGKILL
     assert until(lambda: not sleepers(nap))
+
+
+BEGINNING = """
+import sys, threading
+from pathlib import Path
+from javis.tools.jobs import Jobs
+from javis.tools.outputs import Outputs
+from javis.tools.sandbox import walls
+jobs = Jobs(sys.argv[1], Outputs(Path(sys.argv[1], "out")), list(walls())[int(sys.argv[2])])
+print("ready", flush=True)
+jobs.start(f"setsid sleep {sys.argv[3]} & sleep {sys.argv[3]}")
+threading.Event().wait(60)
+"""
+
+
+def naming(nap):
+    found = []
+    for one in psutil.process_iter(["cmdline", "status"]):
+        if any(nap in word for word in one.info["cmdline"] or []) and one.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(one.info["cmdline"])
+    return found
+
+
+@linux
+@pytest.mark.parametrize("wall", range(len(list(walls()))))
+def test_a_session_that_is_killed_while_a_job_begins_leaves_nothing_at_all(project, nap, wall):
+    "Not even the half of a wall that waits for its other half."
+    for pause in range(0, 60, 4):
+        words = [sys.executable, "-c", BEGINNING, str(project), str(wall), nap]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as session:
+            session.stdout.readline()
+            time.sleep(pause / 1000)
+            session.kill()
+        assert until(lambda: not naming(nap), 10), (pause, naming(nap))
 
 
 # Commands on trial

@@ -18,6 +18,7 @@ from pydantic import Field
 from .base import ToolError, clip, current_call
 from .launch import Bare, Launcher, Started
 from .outputs import Listener, Outputs, Tape, recall_output
+from .sandbox import watched
 from .shell import Command, ending, show_command, start_command
 
 # %% ../../nbs/13a_tools_jobs.ipynb #a3112b2f
@@ -46,7 +47,7 @@ def _run(job: Job, outputs: Outputs, root: Path, launcher: Launcher,
          variables: Iterable[str]) -> None:
     "The life of a job, on its own thread."
     try:
-        started: Started = start_command(job.command, root, launcher, variables)
+        started: Started = start_command(job.command, root, watched(launcher), variables)
     except Exception as error:
         job.ended, job._error = "did not start", error
         job._ready.set()

@@ -26,6 +26,7 @@ from .base import ToolError, current_call
 from .interpreter import _MARK, Outcome, end_tree, server_words
 from .kernel import KernelPython
 from .launch import Bare, Launcher, Started, start
+from .sandbox import watched
 
 # %% ../../nbs/15_python.ipynb #1f0f2e4e
 _SEEN = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
@@ -143,7 +144,7 @@ def _started(words: list[str], root: Path, env: dict[str, str], wall: Launcher) 
 
     def live() -> None:
         try:
-            started = start(shlex.join(words), root, wall, environment=env, talks=True)
+            started = start(shlex.join(words), root, watched(wall), environment=env, talks=True)
         except ToolError as error:
             return made.put(error)
         made.put(started)
