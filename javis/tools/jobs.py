@@ -16,9 +16,8 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import ToolError, clip, current_call
-from .launch import Bare, Launcher, Started
+from .launch import Bare, Launcher, Started, watched
 from .outputs import Listener, Outputs, Tape, recall_output
-from .sandbox import watched
 from .shell import Command, ending, show_command, start_command
 
 # %% ../../nbs/13a_tools_jobs.ipynb #a3112b2f

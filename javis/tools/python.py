@@ -25,8 +25,7 @@ from pydantic import Field
 from .base import ToolError, current_call
 from .interpreter import _MARK, Outcome, end_tree, server_words
 from .kernel import KernelPython
-from .launch import Bare, Launcher, Started, start
-from .sandbox import watched
+from .launch import Bare, Launcher, Started, start, watched
 
 # %% ../../nbs/15_python.ipynb #1f0f2e4e
 _SEEN = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
