@@ -239,7 +239,8 @@ def keep(spec: dict) -> None:
     if left or status is None:
         ended = _clear(child, spare=spec.get("spare", 0))
         status = ended if status is None else status
-    os.write(spec["report"], f"{-9 if status is None else status} {max(left, 0)}".encode())
+    told = 0 if spec.get("spare") else max(left, 0)  # what goes down with its wall was not left behind
+    os.write(spec["report"], f"{-9 if status is None else status} {told}".encode())
 
 # %% ../../nbs/13_keeper.ipynb #9b7cb61f
 if __name__ == "__main__" and sys.argv[1:2] and sys.argv[1].startswith("{"):
