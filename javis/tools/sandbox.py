@@ -54,7 +54,6 @@ trap : TERM
 exec {{e}}>&2 2>/dev/null
 "$BASH" -c "$1" 2>&$e {{e}}>&- {closed}
 code=$?
-set -- /proc/[0-9]*
 {told}
 exit $code
 """
@@ -66,8 +65,11 @@ def _before(link: int, report: int, limits: Mapping[str, int], kept: bool = Fals
     "The shell text that runs behind the wall; the command is its $1. A keeper reports by itself."
     lines = [f"ulimit -{_ULIMIT[name][0]} {value // _ULIMIT[name][1]}"
              for name, value in limits.items()]
-    told = f'echo "$code $(($# - 2))" >&{report}'
-    guard = f"read -t 0 -u {link} && exit 1\nexec {link}<&-"
+    guard = (f"read -t 0 -u {link} && exit 1\n"
+             f"(read -r -u {link}; kill -KILL $$) >/dev/null 2>&1 {report}>&- &\n"
+             f"watcher=$!\nexec {link}<&-")
+    told = ("exec 2>/dev/null; kill -KILL $watcher; wait $watcher\nset -- /proc/[0-9]*\n"
+            f'echo "$code $(($# - 2))" >&{report}')
     own = dict(guard="", told="", closed="") if kept else dict(guard=guard, told=told, closed=f"{report}>&-")
     return _BEFORE.format(limits=" 2>/dev/null\n".join([*lines, ":"]), **own)
 
