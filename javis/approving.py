@@ -169,8 +169,10 @@ class Asking:
         return self._said.pop(question.id)
 
     def _wall(self, question: ApprovalNeeded) -> str:
-        "The sandbox that a call runs in; the tools of an MCP server run elsewhere."
-        return "" if hasattr(self.toolbox[question.name], "stranger") else self.wall
+        "The sandbox that a call runs in; the tools of an MCP server, and a kernel, run in none."
+        tool = self.toolbox[question.name]
+        is_bare = hasattr(tool, "stranger") or tool.runs is not None and tool.runs.level == "L0"
+        return "" if is_bare else self.wall
 
     def _one(self, file: Any, question: ApprovalNeeded) -> Approval:
         "What a person says to one call."

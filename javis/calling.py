@@ -22,6 +22,7 @@ from .events import (
     Warned, call_text)
 from .generating import Generating, Turn
 from .tools.base import Tool, ToolError, ToolSyntaxError, clip
+from .tools.commands import judge, pipeline
 from .tools.grants import call_key, kind_of
 from .tools.policy import Decision, Policy, place_of
 from .tools.recall import shortened
@@ -79,9 +80,14 @@ def stranger_of(tool: Tool, arguments: dict[str, Any], policy: Policy) -> str:
         return stranger
     if tool.effect == "net":
         return urlsplit(str(arguments.get("url", ""))).hostname or "the web"
-    for name, schema in tool.parameters["properties"].items():
-        if schema.get("format") == "path" and name in arguments:
-            place = place_of(policy.root, arguments[name])
+    properties = tool.parameters["properties"]
+    paths = [arguments[name] for name in properties
+             if properties[name].get("format") == "path" and name in arguments]
+    if tool.runs is not None and "command" in arguments:  # it may print what no tool for files has read
+        paths += [path for part in pipeline(arguments["command"]) for path in judge(part).paths]
+    for path in paths:
+        with suppress(ToolError):  # a word of a command need not be a path
+            place = place_of(policy.root, path)
             if place.kind != "inside" or _OF_OTHERS & set(place.real.parts):
                 return place.shown
     return ""
@@ -142,10 +148,11 @@ class _Permitting(_Questions):
             [said] = await self._ask(turn, [needed])
         if not said.yes:
             raise _Refused("the user said no to this call")
-        if said.scope != "once" and _is_free(turn, tool):
+        edited = self._edited(tool, arguments, said)
+        if said.scope != "once" and _is_free(turn, tool):  # it covers what they saw last
             why = self._why(turn, tool, arguments)
-            await asyncio.to_thread(self.grants.add, said.scope, turn.thread_id, tool, arguments, why)
-        return self._edited(tool, arguments, said), True
+            await asyncio.to_thread(self.grants.add, said.scope, turn.thread_id, tool, edited, why)
+        return edited, True
 
 # %% ../nbs/31c_calling.ipynb #fd16228d
 class _Running(_Permitting):

@@ -75,6 +75,22 @@ def _names(namespace: Namespace) -> Iterator[Completion]:
 _MOST_ENTRIES = 5000  # of one folder
 
 # %% ../nbs/33a_completion.ipynb #87d71d64
+def _entry(folder: str, entry: os.DirEntry, root: SafeRoot) -> Completion | None:
+    "One file or folder; None for what is closed, leads away or can be named by nobody."
+    try:
+        place = place_of(root.folder, folder + entry.name)
+        if place.kind != "inside" or root.is_secret(place):
+            return None
+        slash, quote = ("/", "") if entry.is_dir() else ("", '"')
+        path = folder + entry.name + slash
+        plain = FILE_MENTION.fullmatch(f"file:{path}")
+        insert = f"@file:{path}" if plain else f'@file:"{path}{quote}'
+        detail = "" if slash else size_text(entry.stat().st_size)
+    except (ToolError, OSError, ValueError, RuntimeError):  # a control character, a link to nothing
+        return None
+    return Completion(insert, entry.name + slash, detail, "folder" if slash else "file")
+
+# %% ../nbs/33a_completion.ipynb #1f67c2c2
 def _entries(typed: str, root: SafeRoot) -> Iterator[Completion]:
     "The files and folders that a path could go on with; none where the folder cannot be read."
     folder, _, start = typed.rpartition("/")
@@ -82,19 +98,12 @@ def _entries(typed: str, root: SafeRoot) -> Iterator[Completion]:
     try:
         with os.scandir(root.place(folder or ".").real) as found:
             entries = sorted(islice(found, _MOST_ENTRIES), key=lambda entry: entry.name)
-        for entry in entries:
-            place = place_of(root.folder, folder + entry.name)
-            seen = start.startswith(".") or not entry.name.startswith((".", "__pycache__"))
-            if not seen or place.kind != "inside" or root.is_secret(place):
-                continue
-            slash, quote = ("/", "") if entry.is_dir() else ("", '"')
-            path = folder + entry.name + slash
-            plain = FILE_MENTION.fullmatch(f"file:{path}")
-            insert = f"@file:{path}" if plain else f'@file:"{path}{quote}'
-            detail = "" if slash else size_text(entry.stat().st_size)
-            yield Completion(insert, entry.name + slash, detail, "folder" if slash else "file")
     except (ToolError, OSError, ValueError, RuntimeError):
         return
+    for entry in entries:
+        seen = start.startswith(".") or not entry.name.startswith((".", "__pycache__"))
+        if seen and (found := _entry(folder, entry, root)):
+            yield found
 
 # %% ../nbs/33a_completion.ipynb #edb3071b
 _TYPED_SO_FAR = re.compile(

@@ -149,6 +149,7 @@ class ChatSession(_Serving):
             self._control.stop()
             self._control.wait()
         try:
+            self.toolbox.close()
             if self._model:
                 closing = self._model.client.aclose()
                 asyncio.run_coroutine_threadsafe(closing, background_loop()).result(5)

@@ -537,6 +537,15 @@ def test_no_text_takes_long(project, text):
 
 # ------------------------------------------------------------------------------------------- completion
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_that_nobody_can_type_does_not_end_the_listing(tmp_path):
+    for name in ("a.txt", "b\nc.txt", "d\x1b[31m.txt", "z.txt"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "e.txt").symlink_to("nowhere")
+    (tmp_path / "f.txt").symlink_to("f.txt")
+    assert [one.label for one in complete("@file:", 6, space(), tmp_path)] == ["a.txt", "z.txt"]
+
+
 def test_completion_of_names():
     namespace = space(old=1, train=[1], Trend="x", _no=1)
     assert [one.label for one in complete("@", 1, namespace, ".")] == [

@@ -2,19 +2,30 @@
 import gc
 import os
 import queue
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from javis.tools.base import Toolbox, ToolError, tool
+from javis.config import Settings
+from javis.store import Store
+from javis.tools.base import Runs, Toolbox, ToolError, tool
+from javis.tools.grants import Grants, kind_of
 from javis.tools.interpreter import Outcome, run, short_traceback
-from javis.tools.python import ChildPython, python_here, run_python
+from javis.tools.kernel import KernelPython
+from javis.tools.launch import Bare
+from javis.tools.policy import Decision, Policy
+from javis.tools.python import ChildPython, python_here, run_python, show_python
+from javis.tools.sandbox import walls
+from javis.tools.system import default_toolbox
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc and prctl")
 
@@ -244,18 +255,137 @@ def test_calls_wait_for_each_other(python):
     assert sorted(found) == [f"Out: {i}" for i in range(4)]
 
 
+WALLS = list(walls())
+behind_walls = pytest.mark.parametrize("wall", WALLS, ids=lambda wall: f"{wall.level}-{getattr(wall, 'binary', '')[-12:]}")
+
+
+class Broken(Bare):
+    "A wall that cannot be put up."
+    level = "L3"
+
+    def argv(self, *_):
+        return ["/no/such/sandbox"]
+
+
 def test_a_program_that_is_not_there(tmp_path):
-    python = ChildPython(tmp_path, around=lambda words: ["/no/such/sandbox", *words])
-    assert call(python, "1").startswith("error: Python cannot be started")
+    assert call(ChildPython(tmp_path, wall=Broken()), "1").startswith("error: Python cannot be started")
 
 
-def test_a_sandbox_stands_around_it(tmp_path):
-    seen = []
-    python = ChildPython(tmp_path, around=lambda words: seen.append(words) or ["/usr/bin/env", *words])
-    try:
-        assert call(python, "1 + 1") == "Out: 2" and seen[0][1] == "-P"
-    finally:
-        python.close()
+@pytest.fixture
+def walled(tmp_path, wall):
+    (tmp_path / "project").mkdir()
+    child = ChildPython(tmp_path / "project", wall=wall)
+    yield child
+    child.close()
+
+
+@behind_walls
+def test_a_wall_stands_around_it(walled, tmp_path, wall):
+    (tmp_path / "project/deploy").mkdir()
+    (tmp_path / "project/out").mkdir()  # Landlock lets nobody make a file beside a hidden one
+    (tmp_path / "project/deploy/.env").write_text("KEY=sesame")
+    (tmp_path / "project/help.py").write_text("x = 5")
+    assert call(walled, "import help\nopen('out/made', 'w').write('yes')\nhelp.x") == "Out: 5"
+    assert (tmp_path / "project/out/made").read_text() == "yes"
+    assert "sesame" not in call(walled, "open('deploy/.env').read()")
+    call(walled, f"open({str(tmp_path / 'outside')!r}, 'w')")
+    assert not (tmp_path / "outside").exists()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = f"import socket\nsocket.create_connection(('127.0.0.1', {server.getsockname()[1]}), 2)"
+        assert "Error" in call(walled, asked)
+        server.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            server.accept()
+    assert show_python("1", interpreter=walled).startswith(f"{wall}\n")
+
+
+@behind_walls
+def test_behind_a_wall_it_is_the_same_python(walled):
+    said = []
+    assert call(walled, "x = 20\nprint('made')", output=said.append) == "made" and said == ["made\n"]
+    assert "ran longer than 0.5 s" in call(walled, "import time\nwhile True: time.sleep(0.1)", 0.5)
+    assert call(walled, "import asyncio, os\nawait asyncio.sleep(0)\nos.system('echo program')\nx + 1") == "program\nOut: 21"
+    assert "line 2: os.nonsense" in call(walled, "import os\nos.nonsense")  # tracebacks show the code
+    assert "Python ended" in call(walled, "import os\nos._exit(3)") and "a new Python" in call(walled, "1")
+
+
+@behind_walls
+def test_it_outlives_the_thread_that_asked_first(walled):
+    thread = threading.Thread(target=call, args=(walled, "x = 1"))
+    thread.start()
+    thread.join()
+    time.sleep(0.2)
+    assert call(walled, "x") == "Out: 1"
+
+
+@linux
+@behind_walls
+def test_closing_it_ends_all_behind_the_wall(walled):
+    nap = f"5400.{secrets.randbelow(10**9)}"
+    call(walled, f"import subprocess\nfor _ in range(2): subprocess.Popen(['setsid', 'sleep', '{nap}'])")
+    assert until(lambda: len(sleepers(nap)) == 2)
+    walled.close()
+    assert until(lambda: not sleepers(nap))
+
+
+KILLED = """
+import sys
+from javis.tools.python import ChildPython
+from javis.tools.sandbox import walls
+python = ChildPython(sys.argv[1], wall=list(walls())[int(sys.argv[2])])
+print(python.run(f"import subprocess\\nx = subprocess.Popen(['setsid', 'sleep', '{sys.argv[3]}'])", 20), flush=True)
+python.run("import time; time.sleep(60)", 60)
+"""
+
+
+@linux
+@behind_walls
+def test_a_killed_session_leaves_no_python_behind_the_wall(tmp_path, wall):
+    nap = f"5400.{secrets.randbelow(10**9)}"
+    words = [sys.executable, "-c", KILLED, str(tmp_path), str(WALLS.index(wall)), nap]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+        assert b"Outcome" in parent.stdout.readline()
+        assert until(lambda: len(sleepers(nap)) == 1)
+        parent.send_signal(signal.SIGKILL)
+    assert until(lambda: not sleepers(nap))
+
+
+def sleepers(nap):
+    return [one.pid for one in psutil.process_iter(["cmdline", "status"])
+            if (one.info["cmdline"] or [])[:1] == ["sleep"] and one.info["cmdline"][-1] == nap and one.info["status"] != psutil.STATUS_ZOMBIE]
+
+
+def until(condition, seconds=5):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.02)
+    return condition()
+
+
+def test_the_question_says_where_it_runs_and_how_far_a_yes_reaches(tmp_path):
+    said = show_python("1", interpreter=ChildPython(tmp_path))
+    assert said.startswith("L0 no wall") and "exactly this code" in said
+    assert "the notebook's own kernel, behind no wall" in show_python("1", interpreter=KernelPython(None))
+
+
+def test_no_lasting_yes_covers_a_program(tmp_path):
+    made = default_toolbox(Settings(root=tmp_path, tools={"enabled": ["run_python"]}))["run_python"]
+    policy, why = Policy(tmp_path, "edit"), Decision("ask", "the default for the effect exec")
+    for code in ("x", "import os", "print(1)", "del data"):  # some of them look like commands
+        assert kind_of(made, {"code": code}, policy) is None
+    with Store(tmp_path / "javis.db") as store:
+        grants = Grants(store, policy)
+        grants.add("pattern", "t", made, {"code": "import os"}, why)
+        grants.add("thread", "t", made, {"code": "print(1)"}, why)
+        assert grants.all() == [] and grants.cover("t", made, {"code": "print(1)"}, why)
+        assert not grants.cover("t", made, {"code": "print(2)"}, why) and not grants.cover("u", made, {"code": "print(1)"}, why)
+
+
+def test_mode_auto_asks_about_python_that_no_wall_holds(tmp_path):
+    kernel = tool("exec", runs=Runs(None), interpreter=KernelPython(None))(run_python)
+    walled = tool("exec", runs=Runs(SimpleNamespace(level="L3")), interpreter=KernelPython(None))(run_python)
+    policy = Policy(tmp_path, "auto", wall="L3 bubblewrap")
+    assert policy.decide(kernel, {"code": "1"}).verdict == "ask" and policy.decide(walled, {"code": "1"}).verdict == "allow"
 
 
 def test_arguments_and_choice(tmp_path):

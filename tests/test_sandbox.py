@@ -23,7 +23,7 @@ from javis.tools.keeper import descendants
 from javis.tools.launch import Bare, _Job, start
 from javis.tools.sandbox import Bubblewrap, bubblewraps, find_sandbox, sandbox_overhead, try_wall, walls
 from javis.tools.shell import run_shell, show_command
-from javis.tools.speculation import Trials, keep_changes, show_changes, speculate, try_shell
+from javis.tools.speculation import Trials, drop_trial, keep_trial, show_trial, speculate, try_shell
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these walls")
 WALLS = [wall for wall in walls() if try_wall(wall).holds] if os.name != "nt" else []
@@ -438,11 +438,11 @@ def test_the_tools_that_try(project, wall):
     trials = Trials(SafeRoot(project), wall, keep=2)
     ids = [try_shell(f"echo {i} > n{i}; echo all: > Makefile", trials=trials).split("id='")[1][:6] for i in range(3)]
     with pytest.raises(ToolError, match="no tried command"):
-        keep_changes(ids[0], trials=trials)
-    assert "decide what runs later: Makefile" in show_changes(ids[2], trials=trials)
+        keep_trial(ids[0], trials=trials)
+    assert "decide what runs later: Makefile" in show_trial(ids[2], trials=trials)
     with pytest.raises(ToolError, match="needs a yes"):
-        keep_changes(ids[2], trials=trials)
+        keep_trial(ids[2], trials=trials)
     with running(Call(approved=True)):
-        assert keep_changes(ids[2], trials=trials) == "kept 2 changes"
+        assert keep_trial(ids[2], trials=trials) == "kept 2 changes"
     assert (project / "n2").read_text() == "2\n" and not (project / "n1").exists()
-    assert "keep_changes" not in try_shell("true", trials=trials)
+    assert "keep_trial" not in try_shell("true", trials=trials)

@@ -1,11 +1,18 @@
 "Who may call what: rules, places, modes."
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from javis.tools.base import tool
+from javis.tools.base import Runs, tool
+from javis.tools.commands import needs_network
+from javis.tools.launch import Bare
 from javis.tools.policy import (Policy, PolicyError, Rule, Rules, load_rules, matching_pattern,
                                 place_of)
+from javis.tools.sandbox import Bubblewrap, Sandbox
+from javis.tools.shell import show_command
+from javis.tools.trust import loosened, tightened
 
 ROOT = Path(__file__).parent.parent
 
@@ -143,6 +150,88 @@ def test_a_rule_allows_one_plain_command(root, command, expected):
     rules = Rules(allow=[Rule(tool="run_shell", arguments={"command": "git *"})],
                   deny=[Rule(tool="run_shell", arguments={"command": "*sudo*"})])
     assert Policy(root, "edit", rules).decide(run_shell, {"command": command}).verdict == expected
+
+
+# Commands that only read
+
+def shell_behind(level="L3", network=False):
+    @tool("exec", runs=Runs(SimpleNamespace(level=level, network=network)))
+    def run_shell(command: str) -> str:
+        "Run."
+    return run_shell
+
+
+@pytest.mark.parametrize("command", [
+    "git status", "git status -s", "git log --oneline -n 5", "git diff --stat", "git show HEAD:src/app.py", "git branch", "ls", "ls -la src | head",
+    "cat src/app.py", "cat in/app.py", "grep -rn todo .", "find . -name '*.py'", "rg todo src", "timeout 5 ls", "cat src/app.py | sort | uniq -c",
+    "head -20 src/app.py", "wc -l src/app.py", "cat .env.example", "tree -L 2", "df -h"])
+def test_what_only_reads_in_the_project_runs_unasked(root, command):
+    for level in ("L2", "L3"):
+        decision = Policy(root, "edit").decide(shell_behind(level), {"command": command})
+        assert decision.verdict == "allow" and f"behind {level} (read_only_commands)" in decision.rule, command
+
+
+@pytest.mark.parametrize("command", [
+    "cat .env", "cat src/../.env", "cat notes.txt", "grep x .env", "cat src/app.py .env | head", "git show HEAD:.env", "cat ./a/server.pem",  # secrets
+    "cat /etc/hosts", "ls /", "cat out/x", "cat ../proj-evil/x", "ls ..", "find / -name x", "ls src | cat /etc/passwd",  # elsewhere
+    "git diff", "git diff HEAD~1 -- src", "git log -p", "git show", "git show HEAD", "git cat-file -p HEAD", "git status -v", "git show :/fix",  # history
+    "grep -R x .", "find -L . -type f", "diff -r src in", "du -L .",  # through links
+    "rm x", "ls > x", "ls; ls", "ls && ls", "ls | sh", "ls | xargs rm", "ls | tee x", "sort -o x y", "find . -delete", "cat $HOME/x", "cat *",
+    "ls ~", "ls |& cat", "ls || cat x", "git push", "curl x", "sudo ls", "tail -f x", "ls | | cat", "| ls", "ls |", "git -C /x status", "A=1 ls"])
+def test_everything_else_asks(root, command):
+    assert Policy(root, "edit").decide(shell_behind(), {"command": command}).verdict == "ask", command
+
+
+def test_reading_asks_where_no_wall_holds_or_the_rules_want_it(root):
+    ls = {"command": "ls"}
+    assert Policy(root, "edit").decide(run_shell, ls).verdict == "ask"  # it does not say what stands around it
+    for level in ("L0", "L1"):
+        explained = Policy(root, "edit").explain(shell_behind(level), ls)
+        assert explained.startswith("ask: the default for the effect exec\n") and f"no wall hides anything from it ({level})" in explained
+    asking = Policy(root, "edit", Rules(read_only_commands="ask"))
+    assert asking.decide(shell_behind(), ls).verdict == "ask" and "read_only_commands is ask" in asking.explain(shell_behind(), ls)
+    assert ".env is closed: .env in secrets" in Policy(root, "edit").explain(shell_behind(), {"command": "cat .env"})
+
+
+def test_rules_win_over_reading(root):
+    ls, of = {"command": "git status | head"}, lambda **rules: Policy(root, "edit", Rules(**rules)).decide(shell_behind(), ls)
+    assert of(deny=[Rule(tool="run_shell", arguments={"command": "git *"})]).verdict == "deny"
+    assert of(ask=[Rule(tool="run_shell")]).verdict == "ask"
+    assert of(defaults={"exec": "deny"}).verdict == "deny"
+    assert Policy(root, "read").decide(shell_behind(), ls).verdict == "deny"
+    note = Policy(root, "edit", Rules(allow=[Rule(tool="run_shell", arguments={"command": "git log *"})]))
+    assert note.decide(shell_behind(), {"command": "git log -p"}).verdict == "allow"  # a person wrote that rule
+
+
+def test_strangers_cannot_do_anything_with_reading_unless_there_is_a_way_out(root):
+    policy = Policy(root, "edit")
+    assert policy.decide(shell_behind(), {"command": "ls"}, "a page").verdict == "allow"
+    assert policy.decide(shell_behind(), {"command": "make"}, "a page").verdict == "ask"
+    assert policy.decide(shell_behind(network=True), {"command": "ls"}).verdict == "allow"
+    decision = policy.decide(shell_behind(network=True), {"command": "ls"}, "a page")
+    assert decision.verdict == "ask" and "a page" in decision.rule
+
+
+def test_a_project_may_only_tighten_it(tmp_path):
+    strict, free = Rules(read_only_commands="ask"), Rules()
+    assert [tightened(user, project).read_only_commands for user, project in ((free, free), (free, strict), (strict, free))] == ["allow", "ask", "ask"]
+    assert loosened(strict, free) == ["read_only_commands: allow"] and loosened(free, strict) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="written for POSIX shells")
+@pytest.mark.parametrize("command, net", [
+    ("git push", "git push"), ("cd x && git -q push", "git push"), ("git status", ""), ("curl -s x | sh", "curl"), ("timeout 9 wget x", "wget"),
+    ("python -m pip install x", "pip install"), ("pip list", ""), ("npm run build", ""), ("npm ci", "npm ci"), ("ls curl", ""), ("", "")])
+def test_what_needs_the_network_is_known(command, net):
+    assert needs_network(command) == net
+
+
+def test_the_question_about_a_push_says_that_it_will_fail():
+    closed, opened = (Bubblewrap("bwrap", network=network) for network in (False, True))
+    assert "git push needs the network, which the wall closes: it will fail" in show_command("git push", launcher=closed)
+    assert "JAVIS_TOOLS__SANDBOX_NETWORK=true" in show_command("git push", launcher=Sandbox(closed))
+    for command, wall in (("git push", opened), ("git push", Bare()), ("make", closed)):
+        assert "will fail" not in show_command(command, launcher=wall)
 
 
 def test_patterns():

@@ -57,7 +57,8 @@ def kind_of(
     properties, root = tool.parameters["properties"], Path(policy.root).resolve()
     for name, value in arguments.items():
         if tool.effect == "exec" and isinstance(value, str):
-            kind = _command_kind(value, policy.rules.secrets)
+            is_shell = name == "command" and not tool.exact
+            kind = _command_kind(value, policy.rules.secrets) if is_shell else None
             return kind and f"{tool.name}: {kind}"
         if properties.get(name, {}).get("format") == "path":
             folder = place_of(root, value).real.parent
@@ -77,7 +78,7 @@ class Grants:
 
     def __init__(self, store: Store, policy: Policy):
         self.store, self.policy, self._folder = store, policy, str(Path(policy.root).resolve())
-        self._here: set[tuple[str, str, str]] = set()  # thread, tool, rule
+        self._here: set[tuple[str, ...]] = set()  # thread, tool, rule, and which call if it is exact
         self._lock = threading.Lock()
 
     def all(self) -> list[dict[str, str]]:
@@ -85,10 +86,14 @@ class Grants:
         found = self.store.get_setting(self._setting, [])
         return [one for one in found if one["folder"] == self._folder]
 
+    def _mark(self, thread_id: str, tool: Tool, arguments: dict, why: Decision) -> tuple[str, ...]:
+        key = (call_key(tool.name, arguments, self._folder),) if tool.exact else ()
+        return (thread_id, tool.name, why.rule, *key)
+
     def add(self, scope: Scope, thread_id: str, tool: Tool, arguments: dict, why: Decision) -> None:
         "Remember a yes that goes beyond its call."
         if scope == "thread":
-            self._here.add((thread_id, tool.name, why.rule))
+            self._here.add(self._mark(thread_id, tool, arguments, why))
         kind = kind_of(tool, arguments, self.policy)
         if scope == "pattern" and kind:
             new = {"kind": kind, "rule": why.rule, "folder": self._folder}
@@ -98,7 +103,7 @@ class Grants:
 
     def cover(self, thread_id: str, tool: Tool, arguments: dict, why: Decision) -> bool:
         "Whether somebody has said yes to this before, for the same reason."
-        if (thread_id, tool.name, why.rule) in self._here:
+        if self._mark(thread_id, tool, arguments, why) in self._here:
             return True
         kind = kind_of(tool, arguments, self.policy)
         return kind is not None and any(

@@ -224,7 +224,8 @@ def serve(
         server.answer(server.requests.get())
 
 # %% ../../nbs/15_interpreter.ipynb #ccc1da95
-_START = "import runpy, sys; runpy.run_path(sys.argv[1])['serve'](sys.argv[2], int(sys.argv[3]))"
+_START = ("import sys; source, root, memory = sys.argv[1:]; sys.argv = ['']; "
+          "exec(compile(source, '<javis>', 'exec')); serve(root, int(memory))")
 
 
 def server_words(
@@ -232,4 +233,6 @@ def server_words(
     memory_bytes: int,
 ) -> list[str]:
     "The program to start; its folder is no place that modules are looked for first."
-    return [sys.executable, "-P", "-c", _START, __file__, root, str(memory_bytes)]
+    with open(__file__, encoding="utf-8") as file:  # behind a wall this file may be out of sight
+        source = file.read()
+    return [sys.executable, "-P", "-c", _START, source, root, str(memory_bytes)]

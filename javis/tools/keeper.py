@@ -180,14 +180,15 @@ def _reap(child: int) -> tuple[int | None, bool]:
             status = os.waitstatus_to_exitcode(raw)
 
 # %% ../../nbs/13_keeper.ipynb #2463f786
-def _clear(child: int, patience: float = 1) -> int | None:
+def _clear(child: int, patience: float = 1, spare: int = 0) -> int | None:
     "End every descendant, politely first; the exit status of `child` if it ended meanwhile."
     status = None
     for number in (signal.SIGTERM, signal.SIGKILL):
         deadline, pause = time.monotonic() + patience, 0.001
         first = True
         while time.monotonic() < deadline:
-            for pid in descendants(os.getpid()) if first or number == signal.SIGKILL else ():
+            living = descendants(os.getpid()) if first or number == signal.SIGKILL else []
+            for pid in living[spare:] if number == signal.SIGTERM else living:
                 try:
                     os.kill(pid, number)
                 except OSError:
@@ -236,9 +237,10 @@ def keep(spec: dict) -> None:
     status = _watch(child, spec["link"], heard)
     left = len(descendants(os.getpid())) - (status is None)
     if left or status is None:
-        ended = _clear(child)
+        ended = _clear(child, spare=spec.get("spare", 0))
         status = ended if status is None else status
-    os.write(spec["report"], f"{-9 if status is None else status} {max(left, 0)}".encode())
+    told = 0 if spec.get("spare") else max(left, 0)  # what goes down with its wall was not left behind
+    os.write(spec["report"], f"{-9 if status is None else status} {told}".encode())
 
 # %% ../../nbs/13_keeper.ipynb #9b7cb61f
 if __name__ == "__main__" and sys.argv[1:2] and sys.argv[1].startswith("{"):

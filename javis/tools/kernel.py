@@ -190,3 +190,7 @@ class KernelPython:
 
     def close(self) -> None:
         "Nothing is ours to end."
+
+    def __str__(self) -> str:
+        return ("the notebook's own kernel, behind no wall: with your variables, and with all that "
+                "you may do")

@@ -20,7 +20,8 @@ from pydantic import Field, ValidationError
 
 from ..config import ConfigError, Section, read_yaml
 from .base import Effect, Tool, ToolError
-from .commands import judge, pieces
+from .commands import Judgement, judge, pieces, pipeline
+from .programs import follows_links, prints_history
 
 # %% ../../nbs/11_tools_policy.ipynb #ca5947c8
 @dataclass(frozen=True)
@@ -123,6 +124,8 @@ class Rules(Section):
     defaults: Defaults = Field(Defaults(), description="allow, ask or deny for each effect")
     secrets: list[str] = Field(_SECRETS, description="a list of patterns of files that stay closed")
     protected: list[str] = Field(_PROTECTED, description="a list of patterns of files to ask about")
+    read_only_commands: Literal["allow", "ask"] = Field(
+        "allow", description="allow or ask; allow counts only behind a wall")
     private_network: bool = Field(False, description="true or false: may fetch_url open your network")
     private_hosts: list[str] = Field([], description="a list of hosts that fetch_url may open too")
     shell_variables: list[str] = Field([], description="a list of variables that commands may see")
@@ -172,6 +175,51 @@ class Decision:
     def __str__(self) -> str:
         return f"{self.verdict}: {self.rule}"
 
+# %% ../../nbs/11_tools_policy.ipynb #2adbfd9e
+def _against_reading(policy: "Policy", tool: Tool, found: Judgement) -> Iterator[str]:
+    "Why a command that only reads asks all the same."
+    if policy.rules.read_only_commands == "ask":
+        yield "read_only_commands is ask"
+    if not tool.runs.is_walled:
+        yield f"no wall hides anything from it ({tool.runs.level})"
+    for word in (*found.words, *found.paths):
+        if secret := matching_pattern(word, policy.rules.secrets):
+            yield f"{word} is closed: {secret} in secrets"
+    for path in found.paths:
+        try:
+            place = place_of(policy.root, path)
+        except ToolError as error:
+            yield str(error)
+            continue
+        if place.kind != "inside":
+            yield f"{path} is outside the project folder"
+        elif secret := matching_pattern(place.shown, policy.rules.secrets):
+            yield f"{path} is closed: {secret} in secrets"
+    if follows_links(list(found.words)):
+        yield "it follows links, wherever they lead"
+    if prints_history(list(found.words)):
+        yield "it prints the content of commits, where no wall hides anything"
+
+# %% ../../nbs/11_tools_policy.ipynb #91a83d4d
+def _unasked(
+    policy: "Policy",
+    tool: Tool,
+    arguments: dict[str, Any],
+) -> tuple[str, str]:  # one of them is empty; both are where the default holds
+    "Why a call needs no question though its effect does, and why one that only reads asks after all."
+    if tool.runs is None or set(arguments) != {"command"}:
+        return "", ""
+    if tool.runs.trial:
+        tried = f"it runs on a copy of the project, behind {tool.runs.level} and without network"
+        return (tried, "") if tool.runs.is_walled else ("", "")
+    found = [judge(part) for part in pipeline(arguments["command"])]
+    if tool.runs.like or any(one.kind != "read-only" for one in found):
+        return "", ""
+    against = next((why for one in found for why in _against_reading(policy, tool, one)), "")
+    if against:
+        return "", f"it only reads, but {against}"
+    return f"it only reads, inside the project and behind {tool.runs.level} (read_only_commands)", ""
+
 # %% ../../nbs/11_tools_policy.ipynb #3ce24d57
 Mode = Literal["chat", "read", "plan", "edit", "auto"]
 _ALL = {"read", "net", "write", "exec"}
@@ -179,10 +227,14 @@ _EFFECTS: dict[str, set[str]] = {"chat": set(), "read": {"read", "net"}, "plan":
                                  "edit": _ALL, "auto": _ALL}
 
 # %% ../../nbs/11_tools_policy.ipynb #a1318324
-def _by_default(policy: "Policy", effect: Effect) -> Decision:
+def _by_default(policy: "Policy", tool: Tool, unasked: str) -> Decision:
     "What holds for an effect where no rule fits."
-    verdict = getattr(policy.rules.defaults, effect)
+    verdict, effect = getattr(policy.rules.defaults, tool.effect), tool.effect
+    if unasked and verdict == "ask":
+        return Decision("allow", unasked)
     if policy.mode == "auto" and verdict == "ask" and effect in ("write", "exec"):
+        if tool.runs is not None and tool.runs.level == "L0":
+            return Decision("ask", f"mode auto asks here, because {tool.name} runs outside of any sandbox")
         if policy.wall:
             return Decision("allow", f"mode auto, inside {policy.wall}")
         return Decision("ask", "mode auto asks here, because there is no sandbox")
@@ -205,9 +257,9 @@ def _about_place(place: Place, effect: Effect, rules: Rules) -> Iterator[Decisio
         yield Decision("ask", f"{place.shown} decides what runs later: {guard} in protected")
 
 # %% ../../nbs/11_tools_policy.ipynb #15b9faae
-def _fits(rule: Rule, tool: Tool, values: dict[str, list[str]]) -> bool:
-    "Whether the rule's patterns fit the tool and one spelling of each argument that they name."
-    return fnmatchcase(tool.name, rule.tool) and all(
+def _fits(rule: Rule, names: list[str], values: dict[str, list[str]]) -> bool:
+    "Whether the rule's patterns fit a name of the tool and one spelling of each argument."
+    return any(fnmatchcase(name, rule.tool) for name in names) and all(
         any(fnmatchcase(value, pattern) for value in values.get(name, []))
         for name, pattern in rule.arguments.items())
 
@@ -225,9 +277,11 @@ def _about_rules(
     ends = {name: [value] for name, value in real.items()}
     open_to_rules = tool.effect != "exec" or all(
         is_plain_command(value, rules.secrets) for value in plain.values())
+    like = [tool.runs.like] if tool.runs and tool.runs.like else []  # closed with it
     for verdict, values in (("deny", both), ("ask", both), ("allow", ends)):
+        names = [tool.name, *like] if verdict != "allow" else [tool.name]
         for rule in getattr(rules, verdict):
-            if _fits(rule, tool, values) and (verdict != "allow" or open_to_rules):
+            if _fits(rule, names, values) and (verdict != "allow" or open_to_rules):
                 yield Decision(verdict, f"the rule {verdict}: {rule}")
 
 # %% ../../nbs/11_tools_policy.ipynb #57e8766b
@@ -253,10 +307,13 @@ def _reasons(
     real = plain | {name: place.shown for name, place in places.items()}
     about = [decision for place in places.values()
              for decision in _about_place(place, tool.effect, policy.rules)]
-    if strangers and tool.effect != "read":
+    unasked, note = _unasked(policy, tool, arguments)
+    if strangers and tool.effect != "read" and not (unasked and not tool.runs.network):
         about.append(Decision("ask", f"{_STRANGERS} {strangers}, which may have asked for this"))
-    fitting = list(_about_rules(policy.rules, tool, plain, real))
-    return about + (fitting or [_by_default(policy, tool.effect)])
+    if fitting := list(_about_rules(policy.rules, tool, plain, real)):
+        return about + fitting
+    default = _by_default(policy, tool, unasked)
+    return about + [default] + [Decision("ask", note)] * bool(note and default.verdict == "ask")
 
 # %% ../../nbs/11_tools_policy.ipynb #a4eb8f42
 @dataclass(frozen=True)

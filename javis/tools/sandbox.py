@@ -25,7 +25,7 @@ from ..config import ConfigError
 from .base import ToolError
 from .confined import Landlock, Places, Seatbelt, default_limits
 from .keeper import landlock_abi
-from .launch import Bare, Launcher, command_environment, start
+from .launch import Bare, Launcher, command_environment, keeper_words, start
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #a605f7df
 def bubblewraps() -> list[str]:
@@ -47,30 +47,31 @@ def bubblewrap_options(binary: str) -> str:
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #be81d268
 _BEFORE = """
-read -t 0 -u {link} && exit 1
-(read -r -u {link}; kill -KILL $$) >/dev/null 2>&1 {report}>&- &
-watcher=$!
-exec {link}<&-
+{guard}
 {limits}
 echo 1000 >/proc/self/oom_score_adj
 trap : TERM
 exec {{e}}>&2 2>/dev/null
-"$BASH" -c "$1" 2>&$e {{e}}>&- {report}>&-
+"$BASH" -c "$1" 2>&$e {{e}}>&- {closed}
 code=$?
-exec 2>/dev/null; kill -KILL $watcher; wait $watcher
-set -- /proc/[0-9]*
-echo "$code $(($# - 2))" >&{report}
+{told}
 exit $code
 """
 _ULIMIT = {"core": ("c", 1024), "data": ("d", 1024), "fsize": ("f", 1024), "cpu": ("t", 1),
            "nproc": ("u", 1)}  # its letter and its unit
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #542bf194
-def _before(link: int, report: int, limits: Mapping[str, int]) -> str:
-    "The shell text that runs behind the wall; the command is its $1."
+def _before(link: int, report: int, limits: Mapping[str, int], kept: bool = False) -> str:
+    "The shell text that runs behind the wall; the command is its $1. A keeper reports by itself."
     lines = [f"ulimit -{_ULIMIT[name][0]} {value // _ULIMIT[name][1]}"
              for name, value in limits.items()]
-    return _BEFORE.format(link=link, report=report, limits=" 2>/dev/null\n".join([*lines, ":"]))
+    guard = (f"read -t 0 -u {link} && exit 1\n"
+             f"(read -r -u {link}; kill -KILL $$) >/dev/null 2>&1 {report}>&- &\n"
+             f"watcher=$!\nexec {link}<&-")
+    told = ("exec 2>/dev/null; kill -KILL $watcher; wait $watcher\nset -- /proc/[0-9]*\n"
+            f'echo "$code $(($# - 2))" >&{report}')
+    own = dict(guard="", told="", closed="") if kept else dict(guard=guard, told=told, closed=f"{report}>&-")
+    return _BEFORE.format(limits=" 2>/dev/null\n".join([*lines, ":"]), **own)
 
 # %% ../../nbs/13b_tools_sandbox.ipynb #b7eb3752
 def _hide(path: Path) -> list[str]:
@@ -114,8 +115,12 @@ class Bubblewrap:
     limits: Mapping[str, int] = field(default_factory=default_limits)
     overlay: tuple[str, str] | None = None  # two folders: changes of the project go to the first
     copy: str | None = None  # a copy of the project that stands in its place
+    kept: bool = False  # a keeper stands before it
     level = "L3"
-    reaps = False
+
+    @property
+    def reaps(self) -> bool:
+        return self.kept
 
     def argv(self, command: str, root: Path, link: int, report: int,
              write: bool = True) -> list[str]:
@@ -136,8 +141,9 @@ class Bubblewrap:
                 words += _hide(path)
         resolver = os.path.realpath("/etc/resolv.conf")
         words += ["--ro-bind-try", resolver, resolver] if self.network else []
-        return [*words, "--chdir", str(root), "--", shutil.which("bash") or "/bin/bash", "-c",
-                _before(link, report, self.limits), "bash", command]
+        words += ["--chdir", str(root), "--", shutil.which("bash") or "/bin/bash", "-c",
+                  _before(link, report, self.limits, self.kept), "bash", command]
+        return keeper_words(argv=words, link=link, report=report, spare=3) if self.kept else words
 
     def _project(self, root: Path, write: bool) -> list[str]:
         "Options that show the project folder."

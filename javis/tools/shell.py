@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from .base import ToolError, current_call
-from .commands import judge, quiet_git
+from .commands import judge, needs_network, pipeline, quiet_git
 from .launch import Bare, Launcher, Started, command_environment, start
 from .outputs import Listener, Outputs, Tape
 from .programs import git_settings
@@ -40,12 +40,13 @@ def start_command(
     variables: Iterable[str] = (),  # names of further variables that it may see
 ) -> Started:
     "Start a command, in a tamer form if it counts as one that only reads."
-    judged = judge(command)
-    reads = judged.kind == "read-only"
+    parts = pipeline(command)
+    judged = [judge(part) for part in parts]
+    reads = all(one.kind == "read-only" for one in judged)
     environment = command_environment(variables, without=root if reads else None)
-    if reads and "git" in judged.words:
+    if reads and any("git" in one.words for one in judged):
         environment |= git_settings(_git_names(root, environment))
-        command = quiet_git(command)
+        command = " | ".join(map(quiet_git, parts))
     return start(command, root, launcher, environment=environment, write=not reads)
 
 # %% ../../nbs/13_tools_shell.ipynb #4aee678f
@@ -113,5 +114,12 @@ def run_shell(
 
 # %% ../../nbs/13_tools_shell.ipynb #b01fb16b
 def show_command(command: Command, *, launcher: Launcher = Bare(), **_) -> str:
-    "What stands around a command, and what its words tell."
-    return f"{launcher}\n{judge(command)}"
+    "What stands around a command, what its words tell, and why it would fail."
+    outward, wall = needs_network(command), getattr(launcher, "wall", launcher)
+    closed = f"\n{outward} needs the network, which the wall closes: it will fail. {_OPENING}"
+    has_none = outward and getattr(wall, "network", True) is False
+    return f"{launcher}\n{judge(command)}{closed if has_none else ''}"
+
+
+_OPENING = ("tools.sandbox_network opens it for all commands, the variable "
+            "JAVIS_TOOLS__SANDBOX_NETWORK=true for those of one conversation.")

@@ -6,20 +6,21 @@
 __all__ = ['find_process', 'disk_usage', 'WallWhenNeeded', 'default_toolbox', 'Family', 'families']
 
 # %% ../../nbs/15_tools_system.ipynb #872ca4d2
+import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from ..config import ConfigError, Settings, ToolsSettings, did_you_mean
-from .base import Effect, Tool, Toolbox, ToolError, current_call, tool
+from .base import Effect, Runs, Tool, Toolbox, ToolError, current_call, tool
 from .cache import WebCache
 from .confined import Places
 from .engines import engines_of
@@ -151,6 +152,7 @@ def _nine_tools(
     rules: Rules,
     settings: Settings,
     wall: Launcher,  # around commands
+    outputs: Outputs,  # of commands
 ) -> list[Tool]:
     "The nine tools, working in one project folder."
     timeout_s, cache = settings.tools.timeout_s, WebCache(settings.paths.cache / "web")
@@ -161,8 +163,8 @@ def _nine_tools(
         tool("read", root=root)(list_dir),
         tool("read", root=root)(search_text),
         tool("write", write_diff, root=root)(write_file),
-        tool("exec", show_command, root=root.folder, launcher=wall, timeout_s=timeout_s,
-             idle_s=timeout_s, outputs=Outputs(settings.paths.logs / "outputs"),
+        tool("exec", show_command, runs=Runs(wall), root=root.folder, launcher=wall,
+             timeout_s=timeout_s, idle_s=timeout_s, outputs=outputs,
              keep_bytes=settings.tools.max_output_chars * 9 // 20,
              variables=tuple(rules.shell_variables))(run_shell),
         tool("net", engines=engines_of(settings.tools.search), cache=cache)(web_search),
@@ -176,6 +178,7 @@ def _more_tools(
     root: SafeRoot,
     rules: Rules,
     timeout_s: float,  # for git and for a piece of Python
+    wall: Launcher,  # around commands and Python
 ) -> dict[str, Callable[[], Tool]]:
     "How to make each of the tools that are there for who asks for them."
     def machine(name: str, effect: Effect = "read") -> Tool:
@@ -187,9 +190,10 @@ def _more_tools(
         return tool("read", root=root, timeout_s=timeout_s)(getattr(git, name))
 
     def python() -> Tool:
-        from javis.tools.python import python_here, run_python
-        interpreter = python_here(root.folder, variables=rules.shell_variables)
-        return tool("exec", interpreter=interpreter, timeout_s=timeout_s)(run_python)
+        from javis.tools.python import python_here, run_python, show_python
+        interpreter = python_here(root.folder, variables=rules.shell_variables, wall=wall)
+        return tool("exec", show_python, runs=Runs(getattr(interpreter, "wall", None)), exact=True,
+                    close=interpreter.close, interpreter=interpreter, timeout_s=timeout_s)(run_python)
 
     effects: dict[str, Effect] = {"read_clipboard": "exec", "write_clipboard": "write",
                                   "notify": "write"}
@@ -200,6 +204,50 @@ def _more_tools(
             **{name: partial(machine, name, effects.get(name, "read")) for name in names}}
 
 # %% ../../nbs/15_tools_system.ipynb #82bd4d83
+_log = logging.getLogger("javis.tools")
+
+
+def _shell_tools(
+    root: SafeRoot,
+    rules: Rules,
+    settings: Settings,
+    wall: Launcher,
+    outputs: Outputs,
+) -> dict[str, Callable[[], Tool | None]]:
+    "How to make the tools for commands in the background and on a copy; None for what cannot run here."
+    @cache
+    def background() -> tuple:
+        from javis.tools import jobs
+        return jobs, jobs.Jobs(root.folder, outputs, wall, variables=rules.shell_variables)
+
+    @cache
+    def trials() -> tuple:
+        from javis.tools import speculation
+        more = dict(timeout_s=settings.tools.timeout_s, idle_s=settings.tools.timeout_s,
+                    variables=tuple(rules.shell_variables), protected=tuple(rules.protected))
+        return speculation, speculation.Trials(root, wall, **more)
+
+    def job(name: str, effect: Effect = "read", **options) -> Tool:
+        module, jobs = background()
+        preview = module.show_job if effect == "exec" else None
+        return tool(effect, preview, close=jobs.close, jobs=jobs, **options)(getattr(module, name))
+
+    def trial(name: str, effect: Effect = "read", **options) -> Tool | None:
+        module, tried = trials()
+        if not module.can_try(wall):
+            _log.warning("tools.enabled: %s is left out: a command can only be tried on Linux behind a wall, and "
+                         "here is %s", name, wall)
+            return None
+        preview = module.show_trial if effect == "write" else None
+        return tool(effect, preview, close=tried.close, trials=tried, **options)(getattr(module, name))
+
+    return {"start_job": partial(job, "start_job", "exec", runs=Runs(wall, "run_shell")),
+            **{name: partial(job, name) for name in ("read_job", "list_jobs", "stop_job")},
+            "try_shell": partial(trial, "try_shell", "exec", runs=Runs(wall, "run_shell", True)),
+            "keep_trial": partial(trial, "keep_trial", "write", exact=True),
+            "drop_trial": partial(trial, "drop_trial")}
+
+# %% ../../nbs/15_tools_system.ipynb #e7c1cc18
 def default_toolbox(
     settings: Settings,
     *,
@@ -210,16 +258,19 @@ def default_toolbox(
     "The tools that the settings enable; `ConfigError` if one of them does not exist."
     rules, _ = project_rules(settings.paths.tools_policy)
     safe = SafeRoot(Path(root or settings.root), tuple(rules.secrets), tuple(rules.protected))
-    nine = _nine_tools(safe, rules, settings, wall or WallWhenNeeded(rules, settings.tools))
+    wall, outputs = wall or WallWhenNeeded(rules, settings.tools), Outputs(settings.paths.logs / "outputs")
+    nine = _nine_tools(safe, rules, settings, wall, outputs)
     tools = {found.name: found for found in nine}
-    others = _more_tools(safe, rules, settings.tools.timeout_s)
+    others = {**_more_tools(safe, rules, settings.tools.timeout_s, wall),
+              **_shell_tools(safe, rules, settings, wall, outputs)}
     known = [*tools, *others]
     for name in settings.tools.enabled:
         if name not in known:
             raise ConfigError(f"tools.enabled: there is no tool {name!r}."
                               f"{did_you_mean(name, known)} The tools are {', '.join(known)}.")
     chosen = [found for name, found in tools.items() if name in settings.tools.enabled]
-    chosen += [make() for name, make in others.items() if name in settings.tools.enabled]
+    made = [make() for name, make in others.items() if name in settings.tools.enabled]
+    chosen += [one for one in made if one is not None]
     return Toolbox([*chosen, *more], max_output_chars=settings.tools.max_output_chars)
 
 # %% ../../nbs/15_tools_system.ipynb #d8dd8249
@@ -241,6 +292,10 @@ _FAMILIES = [
            ("read_file", "list_dir", "search_text", "write_file"), True),
     Family("editing", "find files by name, and replace a text in one", ("find_files", "edit_file"), False),
     Family("shell", "run commands", ("run_shell",), True),
+    Family("jobs", "run commands in the background, and look at what they print",
+           ("start_job", "read_job", "list_jobs", "stop_job"), False),
+    Family("trial", "run commands on a copy of the project, and keep what they changed or not",
+           ("try_shell", "keep_trial", "drop_trial"), False),
     Family("web", "search the web and read pages", ("web_search", "fetch_url"), True),
     Family("system", "see what runs, and how full the disk is", ("find_process", "disk_usage"), True),
     Family("python", "run Python whose variables stay", ("run_python",), False),

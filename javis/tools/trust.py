@@ -31,6 +31,7 @@ def tightened(
         deny=[*user.deny, *project.deny], ask=[*user.ask, *project.ask], allow=user.allow,
         defaults=Defaults(**defaults), secrets=list(dict.fromkeys([*user.secrets, *closed])),
         protected=list(dict.fromkeys([*user.protected, *project.protected])),
+        read_only_commands=max(user.read_only_commands, project.read_only_commands, key=_STRICT),
         private_network=user.private_network and project.private_network,
         private_hosts=[one for one in project.private_hosts if one in user.private_hosts],
         shell_variables=[one for one in project.shell_variables if one in user.shell_variables])
@@ -47,6 +48,8 @@ def loosened(user: Rules, project: Rules) -> list[str]:
     found += [f"secrets with {one}" for one in project.secrets
               if one[:1] == "!" and one not in user.secrets]
     found += [f"protected without {one}" for one in user.protected if one not in project.protected]
+    found += ["read_only_commands: allow"] * (
+        _STRICT(project.read_only_commands) < _STRICT(user.read_only_commands))
     found += ["private_network: true"] * (project.private_network and not user.private_network)
     for name in ("private_hosts", "shell_variables"):
         found += [f"{name}: {one}" for one in getattr(project, name) if one not in getattr(user, name)]

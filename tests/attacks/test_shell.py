@@ -5,16 +5,19 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 import javis.tools.commands as commands
+import javis.tools.policy
 import javis.tools.programs as programs
 import javis.tools.shell as shell
-from javis.tools.base import ToolError
-from javis.tools.commands import judge, pieces
+from javis.tools.base import Runs, ToolError, tool
+from javis.tools.commands import judge, pieces, pipeline
 from javis.tools.launch import Bare
+from javis.tools.policy import Policy
 from javis.tools.sandbox import find_sandbox, walls
 from javis.tools.shell import run_shell
 
@@ -131,6 +134,44 @@ def evil_repository(tmp_path_factory):
 def test_git_runs_nothing_of_the_project(evil_repository, command):
     assert judge(command).kind == "read-only"
     assert git_is_tame(evil_repository, command)
+
+
+@pytest.mark.case(21)
+@pytest.mark.parametrize("command", ["git status | head -n 3", "git log -p | cat", "ls | cat file | wc -l"])
+def test_git_in_a_pipe_runs_nothing_of_the_project_either(evil_repository, command):
+    assert git_is_tame(evil_repository, command)
+    assert "[exit code 0]" in run_shell(command, root=evil_repository)
+
+
+@pytest.mark.case(15)
+def test_a_pipe_of_readers_writes_nowhere(tmp_path):
+    "What is taken for reading runs behind a wall that forbids writing; a pipe with anything else in it does not count."
+    for wall in walls():
+        assert run_shell("echo a | cat | wc -l", root=tmp_path, launcher=wall).startswith("1\n")
+    for command in ("ls | tee x", "ls | sh", "ls | xargs rm", "ls |& cat", "ls | sort -o x", "ls | cat > x", "ls | $SHELL"):
+        assert not all(judge(part).kind == "read-only" for part in pipeline(command)), command
+        assert Policy(tmp_path, "edit").decide(UNASKED, {"command": command}).verdict == "ask"
+
+
+@tool("exec", runs=Runs(SimpleNamespace(level="L3", network=False)))
+def UNASKED(command: str) -> str:
+    "Run a command behind a wall."
+
+
+# What must be asked about although its words only read, and the guard that sees it.
+READS_TOO_MUCH = {"git log -p": "prints_history", "git diff": "prints_history", "grep -R key .": "follows_links", "diff -r a b": "follows_links",
+                  "cat .env": "matching_pattern", "cat /etc/hosts": "place_of", "cat ../x": "place_of"}
+WEAK = {"prints_history": lambda words: False, "follows_links": lambda words: False, "matching_pattern": lambda *_: None,
+        "place_of": lambda root, path: SimpleNamespace(kind="inside", shown=path)}
+
+
+@pytest.mark.case(27)
+@pytest.mark.parametrize("command", READS_TOO_MUCH)
+def test_reading_too_much_asks_and_a_weakened_build_does_not(tmp_path, monkeypatch, command):
+    policy = Policy(tmp_path, "edit")
+    assert policy.decide(UNASKED, {"command": command}).verdict == "ask"
+    monkeypatch.setattr(javis.tools.policy, READS_TOO_MUCH[command], WEAK[READS_TOO_MUCH[command]])
+    assert policy.decide(UNASKED, {"command": command}).verdict == "allow"
 
 
 @pytest.mark.case(21)
