@@ -170,8 +170,9 @@ class Asking:
 
     def _wall(self, question: ApprovalNeeded) -> str:
         "The sandbox that a call runs in; the tools of an MCP server, and a kernel, run in none."
-        tool = self.toolbox[question.name]
-        is_bare = hasattr(tool, "stranger") or tool.runs is not None and tool.runs.level == "L0"
+        tool = self.toolbox[question.name] if question.name in self.toolbox.names else None
+        runs = getattr(tool, "runs", None)
+        is_bare = hasattr(tool, "stranger") or runs is not None and runs.level == "L0"
         return "" if is_bare else self.wall
 
     def _one(self, file: Any, question: ApprovalNeeded) -> Approval:
