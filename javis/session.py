@@ -208,12 +208,10 @@ def open_session(
         _log.warning("%s opens more than your own rules, which counts once it is trusted (`javis policy "
                      "trust`): %s", settings.paths.tools_policy.name, "; ".join(ignored))
     wall = WallWhenNeeded(rules, settings.tools)
-    kind, tools, notices = Policy, [], ()
-    if mcp := servers_of(settings):
-        from javis.tools.mcp import McpPolicy
-        kind, (tools, notices) = McpPolicy, _offered(mcp)
+    mcp = servers_of(settings)
+    tools, notices = _offered(mcp) if mcp else ([], ())
     toolbox = default_toolbox(settings, root=root, more=tools, wall=wall)
-    policy = kind(Path(root or settings.root), settings.tools.mode, rules, _name_of(wall, toolbox))
+    policy = Policy(Path(root or settings.root), settings.tools.mode, rules, _name_of(wall, toolbox))
     session = ChatSession(settings, store or Store(settings.paths.db), toolbox, policy, **options)
     session.mcp, session.notices = mcp, notices
     return session

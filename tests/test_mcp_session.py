@@ -23,7 +23,8 @@ from javis.approving import approval_lines  # noqa: E402
 from javis.config import load_settings  # noqa: E402
 from javis.events import Approval, Warned  # noqa: E402
 from javis.session import open_session  # noqa: E402
-from javis.tools.mcp import Mcp, McpPolicy  # noqa: E402
+from javis.tools.mcp import Mcp  # noqa: E402
+from javis.tools.policy import Policy  # noqa: E402
 from javis.tools.mcp_servers import add_server, read_servers, remove_server  # noqa: E402
 
 PROMPT = r"›\s"
@@ -130,7 +131,7 @@ def test_a_no_is_a_no(servers, endpoint, opened, home):
 
 def test_results_taint_and_what_never_ran_does_not(servers, endpoint, opened):
     servers(effects={"add": "read", "fail": "read"})
-    shell = CALL % ("run_shell", '{"command": "git status"}')
+    shell = CALL % ("run_shell", '{"command": "touch seen.txt"}')
     endpoint(CALL % ("test__add", '{"a": "x"}'), "Sorry.", ADD, "42.", shell, "Done.")
     session = opened()
     assert session.ask("Add").tool_calls[0].status == "error" and not session.asked
@@ -198,7 +199,7 @@ def test_stop_ends_a_call_and_close_ends_the_server(servers, endpoint, opened):
     threading.Timer(3, session.close).start()
     answer = session.ask("Sleep")
     assert answer.status == "cancelled" and time.monotonic() - started < 15
-    assert ended() and "begin a new one" in session.toolbox.call("test__add", {"a": 1})
+    assert ended() and "closed" in session.toolbox.call("test__add", {"a": 1})
     assert not minded()
 
 
@@ -311,9 +312,8 @@ def test_no_sandbox_counts_for_a_server(servers, endpoint, opened):
     servers()
     endpoint("Hi.")
     session = opened()
-    walled = McpPolicy(session.policy.root, "auto", wall="L3")
+    walled = Policy(session.policy.root, "auto", wall="L3")
     shell, add = session.toolbox["run_shell"], session.toolbox["test__add"]
-    assert isinstance(session.policy, McpPolicy)
     assert walled.decide(shell, {"command": "make"}).verdict == "allow" and walled.decide(add, {"a": 1}).verdict == "ask"
     from javis.verbs.ask import say_yes
     session.policy = walled
