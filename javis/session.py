@@ -210,7 +210,8 @@ def open_session(
     wall = WallWhenNeeded(rules, settings.tools)
     mcp = servers_of(settings)
     tools, notices = _offered(mcp) if mcp else ([], ())
-    toolbox = default_toolbox(settings, root=root, more=tools, wall=wall)
+    is_small = settings.endpoint(options.get("endpoint")).kind == "local"
+    toolbox = default_toolbox(settings, root=root, more=tools, wall=wall, read_on=not is_small)
     policy = Policy(Path(root or settings.root), settings.tools.mode, rules, _name_of(wall, toolbox))
     session = ChatSession(settings, store or Store(settings.paths.db), toolbox, policy, **options)
     session.mcp, session.notices = mcp, notices

@@ -1,5 +1,6 @@
 "Processes, disks, and the toolbox of all nine tools."
 import os
+import re
 import subprocess
 import sys
 import time
@@ -70,6 +71,16 @@ def test_disk_usage(tmp_path):
 
 def test_signatures_are_the_contract(tmp_path):
     assert default_toolbox(Settings(root=tmp_path)).signatures() == SIGNATURES
+
+
+def test_a_cut_output_names_the_tool_that_reads_on_where_there_is_one(tmp_path):
+    settings = Settings(root=tmp_path, tools={"max_output_chars": 3000, "sandbox": "off"})
+    plain, more = default_toolbox(settings), default_toolbox(settings, read_on=True)
+    assert more.names == [*plain.names, "recall_output"]
+    said = [box.call("run_shell", {"command": "seq 9999"}, approved=True) for box in (plain, more)]
+    assert all("bytes left out" in one for one in said) and "recall_output" not in said[0]
+    id = re.search(r"recall_output\(id='(\w+)'", said[1])[1]
+    assert "5000" in more.call("recall_output", {"id": id, "offset": 23_888})
 
 
 def test_effects(tmp_path):

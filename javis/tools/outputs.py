@@ -62,8 +62,9 @@ class Outputs:
         *,
         max_bytes: int = 20_000_000,  # of one output
         keep: int = 200,  # outputs
+        hint: bool = True,  # whether whoever reads a cut output has `recall_output`
     ):
-        self.max_bytes, self.keep = max_bytes, keep
+        self.max_bytes, self.keep, self.hint = max_bytes, keep, hint
         self.state: dict[str, Callable[[], str]] = {}  # what is to be said of an output's command
         self.folder = Path(folder or tempfile.mkdtemp(prefix="javis-outputs-"))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -151,7 +152,7 @@ class Listener:
     def text(self) -> str:
         "The output for a prompt."
         call = f"recall_output(id='{self.name}', offset={self.tape.limit})"
-        return self.tape.text(f"; {call} shows them" if self.name else "")
+        return self.tape.text(f"; {call} shows them" if self.name and self.outputs.hint else "")
 
 # %% ../../nbs/13_outputs.ipynb #327ab259
 def recall_output(

@@ -28,7 +28,7 @@ from .files import (
     SafeRoot, edit_diff, edit_file, find_files, list_dir, read_file, search_text, size_text,
     write_diff, write_file)
 from .launch import Bare, Launcher
-from .outputs import Outputs
+from .outputs import Outputs, recall_output
 from .policy import Rules
 from .sandbox import find_sandbox
 from .shell import run_shell, show_command
@@ -254,11 +254,13 @@ def default_toolbox(
     root: str | Path | None = None,  # the folder to work in; by default the project's own
     more: Iterable[Tool] = (),  # of the caller, such as those of an MCP server; they come last
     wall: Launcher | None = None,  # around commands; by default the strongest that this machine has
+    read_on: bool = False,  # offer to read on in long outputs, to a model that can choose among more tools
 ) -> Toolbox:
     "The tools that the settings enable; `ConfigError` if one of them does not exist."
     rules, _ = project_rules(settings.paths.tools_policy)
     safe = SafeRoot(Path(root or settings.root), tuple(rules.secrets), tuple(rules.protected))
-    wall, outputs = wall or WallWhenNeeded(rules, settings.tools), Outputs(settings.paths.logs / "outputs")
+    wall = wall or WallWhenNeeded(rules, settings.tools)
+    outputs = Outputs(settings.paths.logs / "outputs", hint=read_on)
     nine = _nine_tools(safe, rules, settings, wall, outputs)
     tools = {found.name: found for found in nine}
     others = {**_more_tools(safe, rules, settings.tools.timeout_s, wall),
@@ -271,6 +273,8 @@ def default_toolbox(
     chosen = [found for name, found in tools.items() if name in settings.tools.enabled]
     made = [make() for name, make in others.items() if name in settings.tools.enabled]
     chosen += [one for one in made if one is not None]
+    if read_on and "run_shell" in settings.tools.enabled:
+        chosen.append(tool("read", outputs=outputs)(recall_output))
     return Toolbox([*chosen, *more], max_output_chars=settings.tools.max_output_chars)
 
 # %% ../../nbs/15_tools_system.ipynb #d8dd8249
