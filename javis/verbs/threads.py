@@ -28,7 +28,8 @@ from ..widgets.wire import words_of
 # %% ../../nbs/89i_threads.ipynb #0c2cb237
 def thread_rows(store: Store, limit: int = 20) -> list[dict[str, Any]]:
     "The newest conversations."
-    return [{"thread": one.id, "title": one.title, "created": one.created, "messages": len(said),
+    return [{"thread": one.id, "title": one.title, "created": one.created,
+             "messages": sum(message.role != "system" for message in said),
              "last": said[-1].created if said else one.created}
             for one in store.threads(limit) for said in [store.messages(one.id)]]
 
