@@ -425,7 +425,8 @@ def test_a_process_of_python_is_killed(project):
 
 def test_an_mcp_server_is_killed(project):
     pytest.importorskip("mcp")
-    from javis.tools.mcp import Mcp, add_server
+    from javis.tools.mcp import Mcp
+    from javis.tools.mcp_servers import add_server
     home, committed = project
     server = [sys.executable, str(Path(__file__).with_name("mcp_server.py")), "--touch", str(home / "tmp/started")]
     add_server(home / "user/mcp.yaml", "test", {"command": server})

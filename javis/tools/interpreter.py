@@ -139,16 +139,16 @@ def end_tree(pid: int, mark: str = "") -> None:
         return found + [one for one in marked if _carries(one, mark)]
 
     kill, own = getattr(signal, "SIGKILL", signal.SIGTERM), os.getpid()
-    if pid != own and hasattr(signal, "SIGSTOP") and psutil.pid_exists(pid):
-        ended(psutil.Process(pid), signal.SIGSTOP)  # so that it starts nothing meanwhile
+    living = below()
+    if pid != own and psutil.pid_exists(pid):  # first, so that it starts nothing more
+        ended(psutil.Process(pid), kill)
     for _ in range(5):
-        living = [one for one in below() if one.pid not in (pid, own)]
+        living = [one for one in {*living, *below()} if one.pid not in (pid, own)]
         for process in living:
             ended(process, kill)
-        if not psutil.wait_procs(living, timeout=0.5)[1] and not living:
+        living = psutil.wait_procs(living, timeout=0.5)[1]
+        if not living and not [one for one in below() if one.pid not in (pid, own)]:
             break
-    if psutil.pid_exists(pid):
-        ended(psutil.Process(pid), kill)
 
 # %% ../../nbs/15_interpreter.ipynb #db9316c6
 _MARK = "JAVIS_PYTHON"

@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -156,12 +157,13 @@ def _started(words: list[str], root: Path, env: dict[str, str], wall: Launcher) 
 # %% ../../nbs/15_python.ipynb #2e037dcb
 def _closed(process: subprocess.Popen, mark: str, started: Started | None) -> None:
     "End an interpreter with all that it started."
-    end_tree(process.pid, mark)
-    try:
+    if started is None:
+        end_tree(process.pid, mark)
+    with suppress(OSError, ValueError, subprocess.TimeoutExpired):
         process.stdin.close()
+        if started:  # its keeper, which `end_tree` would hold still, ends what is behind the wall
+            started.stop()
         process.wait(5)
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        pass
     if started:
         started.close()
 
