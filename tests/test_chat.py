@@ -1,5 +1,6 @@
 import _thread
 import threading
+import time
 
 import pytest
 from IPython.utils.capture import capture_output
@@ -131,7 +132,13 @@ def test_a_failure_is_said_below_the_cell(chat_with):
 def test_interrupting_the_cell_keeps_the_answer(chat_with):
     with ScriptedServer([stream_head(), said("Hello"), 30, END]) as server:
         chat = chat_with(url=server.url)
-        threading.Timer(3, _thread.interrupt_main).start()
+
+        def interrupt():
+            while not server.requests:
+                time.sleep(0.05)
+            time.sleep(1.5)  # the first words are there
+            _thread.interrupt_main()
+        threading.Thread(target=interrupt, daemon=True).start()
         text = shown(chat, "Talk.")
     assert "Hello" in text and "Stopped" in text
     assert (chat.messages[-1].status, chat.messages[-1].content) == ("cancelled", "Hello")
