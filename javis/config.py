@@ -268,7 +268,7 @@ def _sent_to(
     "The variables that would go to an endpoint, and are somebody's question."
     hub = "https://huggingface.co" if endpoint.model.startswith("hf:") else ""
     url = hub if endpoint.kind == "local" else endpoint.url or ""
-    origin, source = layers.sources.get(f"{prefix}url", "default"), layers.sources.get(f"{prefix}api_key", "")
+    origin = layers.sources.get(f"{prefix}url", "default")
     ours = bool(url) and not hub and layers.is_users(origin) and origin != "default"
     told = [f"{prefix}{key}" for key in ("url", "api_key", "model")]
     for key, variable in used if url else ():
@@ -280,7 +280,7 @@ def _sent_to(
         its_own = layers.is_projects(variable) and key != told[1]
         if not (at_home or a_model or its_own or ours and url.lower().startswith("https:")):
             yield layers.sent(key, variable, url)
-    kind, _, variable = source.partition(" ")
+    kind, _, variable = layers.sources.get(f"{prefix}api_key", "").partition(" ")
     if url and kind in ("environment", ".env") and not ours and layers.variables.get(variable):
         yield layers.sent(f"{prefix}api_key", variable, url)
 
@@ -295,9 +295,10 @@ def _all_sent(
              for name, endpoint in settings.endpoints.items()}
     found[""] = [layers.sent(key, variable, server) for key, variable in used
                  for server in settings.tools.search
-                 if key == "tools.search" and layers.counts(key) and not layers.is_projects(variable)
-                 and layers.variables[variable].strip() in server
-                 and (is_secret_name(variable) or not names_its_host(layers.variables[variable], server))]
+                 if key == "tools.search" and layers.counts(key)
+                 and not layers.is_projects(variable)
+                 and (value := layers.variables[variable].strip()) in server
+                 and (is_secret_name(variable) or not names_its_host(value, server))]
     return {name: sent for name, sent in found.items() if sent}
 
 # %% ../nbs/00a_config.ipynb #532701ab

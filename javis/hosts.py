@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from .basics import ConfigError, atomic_write
@@ -33,6 +32,7 @@ def origin_of(url: str) -> str:
 # %% ../nbs/00_hosts.ipynb #7b6f7025
 def is_loopback(origin: str) -> bool:
     "Whether it is this machine, whatever a name server says."
+    from ipaddress import ip_address
     host = (_ADDRESS.fullmatch(origin) or ["", "", ""])[2].strip("[]")
     try:
         return host == "localhost" or ip_address(host).is_loopback
@@ -103,8 +103,7 @@ class Agreements:
 
     def remove(self, variable: str, url: str, root: Path | None = None) -> bool:
         "Take it back, for one project and for all; whether there was anything."
-        origin, before = _agreement(variable, url, None).origin, self.all()
-        gone = [Agreement(variable, origin), Agreement(variable, origin, root and str(root.resolve()))]
+        before, gone = self.all(), [_agreement(variable, url, one) for one in (None, root)]
         left = [one for one in before if one not in gone]
         if left != before:
             self._save(left)
@@ -154,7 +153,7 @@ class Sent:
         return (f"{begin}{origin}, and you have not agreed to that host.{plain} If you know it and "
                 f"it should have this key, say so once:\n"
                 f"  javis policy trust-host {self.variable} {origin}\n"
-                "If not, do not use this endpoint: whoever wrote that file would get your key.")
+                "If not, leave it: whoever wrote that line would get your key.")
 
 # %% ../nbs/00_hosts.ipynb #156cd1a9
 def names_its_host(value: str, url: str) -> bool:
