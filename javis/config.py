@@ -22,10 +22,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from .basics import (ConfigError, JavisError, MissingExtra, atomic_write, did_you_mean,
                           environment, need, new_id, read_yaml, redact, register_secret, sha256,
                           start_log)
-from .hosts import Sent, is_vendor, names_its_host, origin_of, user_folder
-from .masking import is_secret_name
 from .settings import (App, Conversation, Endpoint, Generation, Limits, Logging, Memory, Paths,
                             Section, Settings, ToolsSettings, find_root)
+from .variables import Layers, all_sent, expand
 
 # %% ../nbs/00a_config.ipynb #6dcd26cc
 _all_ = ["ConfigError", "JavisError", "MissingExtra", "atomic_write", "did_you_mean",
@@ -57,41 +56,6 @@ def _section_at(keys: tuple[str, ...]) -> type[Section] | None:
 def _keys_of(section: type[Section]) -> str:
     "The keys of a section as a list for a sentence; the root is not set by a key."
     return ", ".join(key for key in section.model_fields if key != "root")
-
-# %% ../nbs/00a_config.ipynb #2244027d
-_VARIABLE = re.compile(r"\$\$\{|\$\{(\w+)(?:(:-)([^}]*))?\}|\$\{")
-
-# %% ../nbs/00a_config.ipynb #57dce9cb
-def _expand(
-    value: Any,
-    variables: Mapping[str, str],
-    complain: Callable,  # with key and message, makes the error
-    used: Callable = lambda key, name: None,  # told of each variable that counts
-    key: str = "",
-) -> Any:
-    "Replace ${VAR} in all texts of `value`."
-    if isinstance(value, dict):
-        return {name: _expand(inner, variables, complain, used, f"{key}.{name}".lstrip("."))
-                for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_expand(inner, variables, complain, used, key) for inner in value]
-
-    def replace(found: re.Match) -> str:
-        name, has_default, default = found.groups()
-        if found[0] == "$${":
-            return "${"
-        if name is None:
-            raise complain(key, "`${` without its name or `}`. Write ${NAME}, ${NAME:-default}, "
-                                "or $${ for the characters themselves.")
-        if variables.get(name):
-            used(key, name)
-        if has_default:
-            return variables.get(name) or default
-        if name not in variables:
-            raise complain(key, f"the variable {name} is not set. Set it, add {name}=... to .env, "
-                                f"or write ${{{name}:-}} if it may be empty.")
-        return variables[name]
-    return _VARIABLE.sub(replace, value) if isinstance(value, str) else value
 
 # %% ../nbs/00a_config.ipynb #2049869b
 def _steps(name: str, endpoints: Iterable[str]) -> list[str] | None:
@@ -225,82 +189,6 @@ def _find_file(
     file = file or root / "configs/config.yaml"
     return file, root, file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
 
-# %% ../nbs/00a_config.ipynb #436ebd33
-@dataclass(frozen=True)
-class _Layers:
-    "Who said what, for one loading."
-    root: Path
-    file: Path
-    name: str  # what messages call the file
-    real: Mapping[str, str]  # the environment, without .env
-    variables: Mapping[str, str]  # with it
-    sources: Mapping[str, str]
-    place: Callable[[str], str]
-
-    def is_users(self, source: str) -> bool:
-        "Whether the user said it, and no project."
-        own = user_folder().resolve()
-        if source == self.name:
-            return self.file.resolve() == own / "configs/config.yaml"
-        return self.root == own or not source.startswith(".env ")
-
-    def is_projects(self, variable: str) -> bool:
-        "Whether a variable is from the .env that lies in the project, and is no link out of it."
-        inside = (self.root / ".env").resolve().is_relative_to(self.root)
-        return inside and variable not in self.real
-
-    def counts(self, key: str) -> bool:
-        "Whether a value in the file holds, and is not the user's own word."
-        return self.sources.get(key) == self.name and not self.is_users(self.name)
-
-    def sent(self, key: str, variable: str, url: str) -> Sent:
-        "The variable on its way."
-        return Sent(variable, url, f"{key} ({self.place(key)})", self.root,
-                    self.is_projects(variable), self.variables[variable].strip())
-
-# %% ../nbs/00a_config.ipynb #1a4165e8
-def _sent_to(
-    endpoint: Endpoint,
-    prefix: str,  # of its keys: `endpoints.NAME.`
-    used: Iterable[tuple[str, str]],  # variables in the file, with the key where they are
-    layers: _Layers,
-) -> Iterator[Sent]:
-    "The variables that would go to an endpoint, and are somebody's question."
-    hub = "https://huggingface.co" if endpoint.model.startswith("hf:") else ""
-    url = hub if endpoint.kind == "local" else endpoint.url or ""
-    origin = layers.sources.get(f"{prefix}url", "default")
-    ours = bool(url) and not hub and layers.is_users(origin) and origin != "default"
-    told = [f"{prefix}{key}" for key in ("url", "api_key", "model")]
-    for key, variable in used if url else ():
-        if not (key in told or key.startswith("generation.")) or not layers.counts(key):
-            continue
-        plain = not is_secret_name(variable)
-        at_home = plain and key == told[0] and names_its_host(layers.variables[variable], url)
-        a_model = plain and key == told[2] and is_vendor(None, origin_of(url))
-        its_own = layers.is_projects(variable) and key != told[1]
-        if not (at_home or a_model or its_own or ours and url.lower().startswith("https:")):
-            yield layers.sent(key, variable, url)
-    kind, _, variable = layers.sources.get(f"{prefix}api_key", "").partition(" ")
-    if url and kind in ("environment", ".env") and not ours and layers.variables.get(variable):
-        yield layers.sent(f"{prefix}api_key", variable, url)
-
-# %% ../nbs/00a_config.ipynb #a490db6c
-def _all_sent(
-    settings: Settings,
-    used: list[tuple[str, str]],  # variables in the file, with the key where they are
-    layers: _Layers,
-) -> dict[str, list[Sent]]:
-    "The variables that would go to each endpoint, and under '' to search servers."
-    found = {name: list(_sent_to(endpoint, f"endpoints.{name}.", used, layers))
-             for name, endpoint in settings.endpoints.items()}
-    found[""] = [layers.sent(key, variable, server) for key, variable in used
-                 for server in settings.tools.search
-                 if key == "tools.search" and layers.counts(key)
-                 and not layers.is_projects(variable)
-                 and (value := layers.variables[variable].strip()) in server
-                 and (is_secret_name(variable) or not names_its_host(value, server))]
-    return {name: sent for name, sent in found.items() if sent}
-
 # %% ../nbs/00a_config.ipynb #532701ab
 def load_settings(
     path: str | Path | None = None,  # the file; by default configs/config.yaml, if it is there
@@ -327,7 +215,7 @@ def load_settings(
 
     content = _lowest_layer()
     used: list[tuple[str, str]] = []
-    expanded = _expand(given, variables, complain, lambda *one: used.append(one))
+    expanded = expand(given, variables, complain, lambda *one: used.append(one))
     _lay_over(content, expanded, name, sources)
     for variable, text in variables.items():
         if steps := text.strip() and _steps(variable, content["endpoints"]):
@@ -337,8 +225,8 @@ def load_settings(
         _lay_over(content, _nested(key.split("."), value), "argument", sources)
     settings = _validated(content, root, place)
     settings._sources.update(sources)
-    layers = _Layers(root, file, name, real, variables, sources, place)
-    settings._sent.update(_all_sent(settings, list(dict.fromkeys(used)), layers))
+    layers = Layers(root, file, name, real, variables, sources, place)
+    settings._sent.update(all_sent(settings, list(dict.fromkeys(used)), layers))
     return settings
 
 # %% ../nbs/00a_config.ipynb #318df8a8
