@@ -24,6 +24,7 @@ from .basics import (ConfigError, JavisError, MissingExtra, atomic_write, did_yo
                           start_log)
 from .settings import (App, Conversation, Endpoint, Generation, Limits, Logging, Memory, Paths,
                             Section, Settings, ToolsSettings, find_root)
+from .variables import Layers, all_sent, expand
 
 # %% ../nbs/00a_config.ipynb #6dcd26cc
 _all_ = ["ConfigError", "JavisError", "MissingExtra", "atomic_write", "did_you_mean",
@@ -55,33 +56,6 @@ def _section_at(keys: tuple[str, ...]) -> type[Section] | None:
 def _keys_of(section: type[Section]) -> str:
     "The keys of a section as a list for a sentence; the root is not set by a key."
     return ", ".join(key for key in section.model_fields if key != "root")
-
-# %% ../nbs/00a_config.ipynb #2244027d
-_VARIABLE = re.compile(r"\$\$\{|\$\{(\w+)(?:(:-)([^}]*))?\}|\$\{")
-
-# %% ../nbs/00a_config.ipynb #57dce9cb
-def _expand(value: Any, variables: Mapping[str, str], complain: Callable, key: str = "") -> Any:
-    "Replace ${VAR} in all texts of `value`; `complain(key, message)` makes the error."
-    if isinstance(value, dict):
-        return {name: _expand(inner, variables, complain, f"{key}.{name}".lstrip("."))
-                for name, inner in value.items()}
-    if isinstance(value, list):
-        return [_expand(inner, variables, complain, key) for inner in value]
-
-    def replace(found: re.Match) -> str:
-        name, has_default, default = found.groups()
-        if found[0] == "$${":
-            return "${"
-        if name is None:
-            raise complain(key, "`${` without its name or `}`. Write ${NAME}, ${NAME:-default}, "
-                                "or $${ for the characters themselves.")
-        if has_default:
-            return variables.get(name) or default
-        if name not in variables:
-            raise complain(key, f"the variable {name} is not set. Set it, add {name}=... to .env, "
-                                f"or write ${{{name}:-}} if it may be empty.")
-        return variables[name]
-    return _VARIABLE.sub(replace, value) if isinstance(value, str) else value
 
 # %% ../nbs/00a_config.ipynb #2049869b
 def _steps(name: str, endpoints: Iterable[str]) -> list[str] | None:
@@ -215,7 +189,7 @@ def _find_file(
     file = file or root / "configs/config.yaml"
     return file, root, file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
 
-# %% ../nbs/00a_config.ipynb #436ebd33
+# %% ../nbs/00a_config.ipynb #532701ab
 def load_settings(
     path: str | Path | None = None,  # the file; by default configs/config.yaml, if it is there
     *,
@@ -240,7 +214,9 @@ def load_settings(
         return ConfigError(f"{key} ({name}, line {lines.get(key, 1)}): {message}")
 
     content = _lowest_layer()
-    _lay_over(content, _expand(given, variables, complain), name, sources)
+    used: list[tuple[str, str]] = []
+    expanded = expand(given, variables, complain, lambda *one: used.append(one))
+    _lay_over(content, expanded, name, sources)
     for variable, text in variables.items():
         if steps := text.strip() and _steps(variable, content["endpoints"]):
             source = f"environment {variable}" if variable in real else f".env {variable}"
@@ -249,6 +225,8 @@ def load_settings(
         _lay_over(content, _nested(key.split("."), value), "argument", sources)
     settings = _validated(content, root, place)
     settings._sources.update(sources)
+    layers = Layers(root, file, name, real, variables, sources, place)
+    settings._sent.update(all_sent(settings, list(dict.fromkeys(used)), layers))
     return settings
 
 # %% ../nbs/00a_config.ipynb #318df8a8

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, field_validator
 
 from .basics import ConfigError, did_you_mean, register_secret
+from .hosts import Sent
 
 # %% ../nbs/00_settings.ipynb #1dd44de3
 class Section(BaseModel):
@@ -214,6 +215,7 @@ class Settings(Section):
     logging: Logging = Logging()
     root: Path = Field(default_factory=find_root, exclude=True)
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)  # who set a key, by the loader
+    _sent: dict[str, list[Sent]] = PrivateAttr(default_factory=dict)  # by endpoint; "": searching
 
     @field_validator("endpoints")
     @classmethod
@@ -237,8 +239,18 @@ class Settings(Section):
         return Paths.under(self.root)
 
     def endpoint(self, name: str | None = None) -> Endpoint:
-        "The endpoint called `name` (default: `model`), complete; raises `ConfigError`."
-        return _complete_endpoint(name or self.model, self.endpoints)
+        ("The endpoint called `name` (default: `model`), complete, which may have the keys that go "
+         "there; raises `ConfigError`.")
+        found = _complete_endpoint(name or self.model, self.endpoints)
+        for sent in self._sent.get(name or self.model, ()):
+            sent.check()
+        return found
+
+    def search_servers(self) -> list[str]:
+        "What `tools.search` names, if it may have the variables in it; raises `ConfigError`."
+        for sent in self._sent.get("", ()):
+            sent.check()
+        return self.tools.search
 
     def __repr__(self) -> str:
         return f"Settings(model={self.model!r}, endpoints={list(self.endpoints)})"

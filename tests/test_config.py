@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 from pydantic import SecretStr, ValidationError
 
-from javis import config
+from javis import config, hosts
 from javis.basics import redact
 from javis.config import (ConfigError, Endpoint, Paths, Settings, explain_settings, find_root,
                           load_settings, setup_logging)
+from javis.hosts import Agreements
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -66,7 +67,7 @@ def test_the_file_in_the_repository_states_the_defaults_and_all_of_them():
 
 
 def test_the_examples_in_the_file():
-    env = {"RUNPOD_API_KEY": "rpa_something_long", "RUNPOD_ENDPOINT_URL": "https://gpu/openai/v1"}
+    env = {"RUNPOD_API_KEY": "rpa_something_long", "RUNPOD_ENDPOINT_URL": "https://api.runpod.ai/v2/abc/openai/v1"}
     settings = load_settings(root=REPOSITORY, path=REPOSITORY / "configs/config.yaml", env=env)
     vllm, runpod = settings.endpoint("vllm"), settings.endpoint("runpod")
     assert (vllm.model, vllm.url, vllm.native_tools) == (
@@ -321,7 +322,7 @@ SECRET = "s3cr3t-of-the-cave"
 def test_a_key_is_never_shown(root, capsys):
     text = "endpoints: {gpu: {kind: openai, model: m, url: 'http://u:pw12@h/v1', api_key: '${K}'}}"
     settings = load(root, text, env={"K": f" {SECRET}\n"})
-    assert settings.endpoint("gpu").api_key.get_secret_value() == SECRET  # no blanks around
+    assert settings.endpoints["gpu"].api_key.get_secret_value() == SECRET  # no blanks around
     origins = explain_settings(settings)
     shown = {origin.key: origin.value for origin in origins}
     assert shown["endpoints.gpu.api_key"] == "****" and shown["endpoints.local.api_key"] is None
@@ -372,6 +373,143 @@ def test_settings_do_not_change(root):
         Settings(root=root, model="nowhere")
     with pytest.raises(ValidationError):
         Endpoint(kind="local", model="m", modle="x")
+
+
+# where keys go
+
+def sent(root, url="https://gateway.example/v1", key="${OPENAI_API_KEY}", *, more="", **layers) -> str:
+    "What is said when an endpoint is to be used that has this address and this key; '' for nothing."
+    text = f"model: gpu\nendpoints:\n  gpu:\n    kind: openai\n    model: m\n    url: '{url}'\n    api_key: '{key}'\n{more}"
+    settings = load(root, text, **{"env": {"OPENAI_API_KEY": SECRET}, **layers})
+    try:
+        settings.endpoint()
+    except ConfigError as error:
+        assert SECRET not in str(error) and error.exit_code == 2
+        return str(error)
+    return ""
+
+
+@pytest.fixture
+def user(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAVIS_USER", str(tmp_path / "user"))
+    return tmp_path / "user"
+
+
+def test_what_is_said_of_a_key_that_is_not_sent(root, user):
+    said = sent(root, "http://gateway.example:8000/v1")
+    assert said.startswith("OPENAI_API_KEY of your environment was not sent. "
+                           "endpoints.gpu.api_key (configs/config.yaml, line 7) wants it at http://gateway.example:8000,")
+    assert "plain http" in said and "\n  javis policy trust-host OPENAI_API_KEY http://gateway.example:8000\n" in said
+    assert "plain http" not in sent(root)
+
+
+@pytest.mark.parametrize("url", [
+    "http://127.0.0.1:8000/v1", "http://127.8.9.1/v1", "http://localhost:11434/v1", "http://LOCALHOST/v1", "http://[::1]:8000/v1",
+    "https://api.openai.com/v1", "https://API.OpenAI.com:443/v1"])
+def test_a_key_goes_to_this_machine_and_to_its_vendor(root, user, url):
+    assert sent(root, url) == ""
+
+
+@pytest.mark.parametrize("url", [
+    "http://api.openai.com/v1", "https://api.openai.com:8443/v1", "https://api.openai.com.evil.example/v1", "https://xapi.openai.com/v1",
+    "https://evil.example/api.openai.com", "https://api.openai.com./v1", "https://api.openai.com@evil.example/v1",
+    "https://evil.example\\.api.openai.com/v1", "https://api.openai.com\\@evil.example/v1", "https://api.openai.com?x/v1",
+    "https://api.openai.com#@evil.example/v1", "https://\u212aapi.openai.com/v1", "https://api.openai.com%2eevil.example/v1",
+    "http://127.0.0.1.evil.example/v1", "http://localhost.evil.example/v1", "http://x.localhost/v1", "http://0.0.0.0:8000/v1",
+    "http://2130706433/v1", "http://10.0.0.5:8000/v1", "https://api.groq.com/openai/v1", "http://[::1].evil.example/v1",
+    "https://my-pod-8000.proxy.runpod.net/v1"])
+def test_what_only_looks_like_it_gets_none(root, user, url):
+    assert "was not sent" in sent(root, url)
+    assert "was not sent" in sent(root, url, "${RUNPOD_API_KEY:-x}", env={"RUNPOD_API_KEY": SECRET})
+
+
+def test_only_the_vendor_of_that_very_key(root, user):
+    assert sent(root, "https://api.runpod.ai/v2/abc/openai/v1", "${RUNPOD_API_KEY}", env={"RUNPOD_API_KEY": SECRET}) == ""
+    assert "was not sent" in sent(root, "https://abc.api.runpod.ai/v1", "${RUNPOD_API_KEY}", env={"RUNPOD_API_KEY": SECRET})
+    assert "GITHUB_TOKEN" in sent(root, "https://api.openai.com/v1", "${GITHUB_TOKEN}", env={"GITHUB_TOKEN": SECRET})
+    assert "GITHUB_TOKEN" in sent(root, "https://api.openai.com/v1", "${OPENAI_API_KEY}${GITHUB_TOKEN}",
+                                  env={"OPENAI_API_KEY": "x", "GITHUB_TOKEN": SECRET})
+
+
+@pytest.mark.parametrize("url, env", [
+    ("http://192.168.1.5:8000/v1", {}), ("http://${HOST}:${PORT}/v1", {"HOST": "box", "PORT": "8000"}), ("${SERVER}/v1", {"SERVER": "http://box:8000"})])
+def test_without_a_key_nothing_is_asked(root, user, url, env):
+    assert sent(root, url, "${VLLM_API_KEY:-}", env=env) == ""
+    assert not user.exists()
+
+
+def test_a_key_of_the_project_goes_where_the_project_says(root, user):
+    assert sent(root, env={}, dotenv=f"OPENAI_API_KEY={SECRET}") == ""
+    said = sent(root, "http://box:8000/v1", env={}, dotenv=f"OPENAI_API_KEY={SECRET}")
+    assert said.startswith("OPENAI_API_KEY of .env was not sent") and "plain http" in said
+    assert "your environment" in sent(root, dotenv="OPENAI_API_KEY=another")  # the environment wins
+
+
+def test_what_the_user_says_outside_of_the_project_is_agreement(root, user):
+    address = {"JAVIS_ENDPOINTS__GPU__URL": "https://mine.example/v1"}
+    assert sent(root, env={"OPENAI_API_KEY": SECRET, **address}) == ""
+    assert sent(root, overrides={"endpoints.gpu.url": "https://mine.example/v1"}) == ""
+    assert sent(root, overrides={"endpoints.gpu.api_key": "typed"}) == ""
+    plain = {"JAVIS_ENDPOINTS__GPU__URL": "http://box/v1"}
+    assert "plain http" in sent(root, env={"OPENAI_API_KEY": SECRET, **plain})
+    assert sent(root, env={"JAVIS_ENDPOINTS__GPU__API_KEY": SECRET, "OPENAI_API_KEY": "x", **plain}) == ""
+    assert "JAVIS_ENDPOINTS__GPU__API_KEY" in sent(root, env={"JAVIS_ENDPOINTS__GPU__API_KEY": SECRET, "OPENAI_API_KEY": "x"})
+    assert "was not sent" in sent(root, dotenv="JAVIS_ENDPOINTS__GPU__URL=https://mine.example/v1")
+
+
+def test_the_users_own_configuration_is_trusted(root, monkeypatch):
+    monkeypatch.setenv("JAVIS_USER", str(root))
+    assert sent(root, "http://box/v1") == ""
+
+
+def test_an_agreement_is_for_one_project_or_for_all(root, user):
+    Agreements().add("OPENAI_API_KEY", "https://gateway.example", root / "other")
+    assert "was not sent" in sent(root)
+    Agreements().add("OPENAI_API_KEY", "https://gateway.example:443/some/path", root)
+    assert sent(root) == "" and "was not sent" in sent(root, "https://gateway.example:8443/v1")
+    assert Agreements().remove("OPENAI_API_KEY", "https://gateway.example", root) and "was not sent" in sent(root)
+    Agreements().add("OPENAI_API_KEY", "https://gateway.example")
+    assert sent(root) == ""
+    (user / "hosts.json").write_text('[{"variable": 1}, 2]')
+    assert "was not sent" in sent(root)
+
+
+def test_it_is_asked_at_the_moment_of_use(root, user):
+    "Who agrees in another window goes on, also with settings that other parts were changed in."
+    settings = load(root, "endpoints: {gpu: {kind: openai, model: m, url: 'https://gateway.example/v1', api_key: '${K}'}}", env={"K": SECRET})
+    settings = settings.model_copy(update={"model": "gpu"})
+    with pytest.raises(ConfigError, match="K of your environment was not sent"):
+        settings.endpoint()
+    assert settings.endpoint("local").kind == "local"
+    Agreements().add("K", "https://gateway.example")
+    assert settings.endpoint().api_key.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize("field, url, asked", [
+    ("model: '${NAME}'", "https://api.openai.com/v1", False), ("model: '${NAME}'", "https://gateway.example/v1", True),
+    ("model: '${MY_TOKEN}'", "https://api.openai.com/v1", True), ("context_length: '${LENGTH}'", "https://gateway.example/v1", False)])
+def test_other_variables_of_an_endpoint(root, user, field, url, asked):
+    text = f"model: gpu\nendpoints: {{gpu: {{kind: openai, {'' if 'model' in field else 'model: m, '}url: '{url}', {field}}}}}"
+    settings = load(root, text, env={"NAME": "gpt", "MY_TOKEN": SECRET, "LENGTH": "4096"})
+    if asked:
+        with pytest.raises(ConfigError, match="was not sent"):
+            settings.endpoint()
+    else:
+        assert settings.endpoint().url == url
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab.:/@\\#?%[]1 \t\u212a-", max_size=20))
+def test_two_readers_of_an_address_see_the_same_host(middle):
+    "What has an origin here is read in the same way by the library that sends."
+    import httpx
+    url = f"https://{middle}.example/v1"
+    if origin := hosts.origin_of(url):
+        try:
+            there = httpx.URL(url.strip())
+        except httpx.InvalidURL:
+            return
+        assert hosts.origin_of(f"{there.scheme}://{there.netloc.decode()}") == origin
 
 
 # folders

@@ -218,6 +218,28 @@ def test_rules_of_a_project_hold_once_they_are_trusted(javis, home, endpoint):
     assert "no file" in javis("policy", "trust", "none.md", status=2).err
 
 
+def test_a_host_is_agreed_to_once(javis, home, endpoint, monkeypatch):
+    monkeypatch.setenv("JAVIS_USER", str(home / "user"))
+    monkeypatch.setenv("GATEWAY_KEY", "sesame sesame")
+    server = endpoint("Hello.")
+    (home / "configs/config.yaml").write_text(
+        "endpoints: {away: {kind: openai, model: m, url: 'https://gateway.example/v1', api_key: '${GATEWAY_KEY}'}}\n")
+    for asked in (["ask", "-m", "away", "Hello?"], ["ask", "--json", "-m", "away", "Hello?"]):
+        said = javis(*asked, status=2)
+        assert "javis policy trust-host GATEWAY_KEY https://gateway.example\n" in said.err and "sesame" not in said.err + said.out
+    assert not server.requests
+    assert "Which host?" in javis("policy", "trust-host", "GATEWAY_KEY", status=2).err
+    assert "never the key itself" in javis("policy", "trust-host", "sk-1", "https://x.example", status=2).err
+    assert "No key goes" in javis("policy", "trust-host").err
+    assert f"may go to https://gateway.example from {home.resolve()}" in javis("policy", "trust-host", "GATEWAY_KEY", "https://gateway.example").err
+    assert javis("policy", "trust-host", "--json").json == [
+        {"variable": "GATEWAY_KEY", "origin": "https://gateway.example", "root": str(home.resolve())}]
+    assert "gateway.example" in javis("policy", "trust-host").out
+    assert "no longer" in javis("policy", "trust-host", "GATEWAY_KEY", "https://gateway.example", "--remove").err
+    assert "never agreed" in javis("policy", "trust-host", "GATEWAY_KEY", "https://gateway.example", "--remove").err
+    javis("ask", "-m", "away", "Hello?", status=2)
+
+
 def test_grants_are_listed_and_taken_back(home, javis, endpoint):
     endpoint(CALL % ("run_shell", '{"command": "touch proof"}'))
     with Terminal("ask", "do it", home=home) as terminal:

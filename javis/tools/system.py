@@ -167,7 +167,7 @@ def _nine_tools(
              timeout_s=timeout_s, idle_s=timeout_s, outputs=outputs,
              keep_bytes=settings.tools.max_output_chars * 9 // 20,
              variables=tuple(rules.shell_variables))(run_shell),
-        tool("net", engines=engines_of(settings.tools.search), cache=cache)(web_search),
+        tool("net", engines=engines_of(settings.search_servers()), cache=cache)(web_search),
         tool("net", download=fetch, cache=cache)(fetch_url),
         tool("read")(find_process),
         tool("read", root=root)(disk_usage),

@@ -6,12 +6,15 @@
 __all__ = ['TrackingError', 'track']
 
 # %% ../../nbs/52_tracking.ipynb #9f6ecd2e
+import configparser
 import os
 from pathlib import Path
 from typing import Any, Literal
 
 from ..basics import redact_all
 from ..basics import JavisError, atomic_write, need
+from ..hosts import Sent
+from ..settings import find_root
 from .runs import Run
 
 # %% ../../nbs/52_tracking.ipynb #b4e502c9
@@ -26,6 +29,27 @@ class TrackingError(JavisError):
     "W&B could not take a run; the run itself is whole."
 
 # %% ../../nbs/52_tracking.ipynb #ff9b206e
+_HARMLESS = {"base_url", "entity", "project", "mode", "disabled"}
+
+
+def _check_server(wandb: Any, run: Run) -> str:
+    "The server that gets WANDB_API_KEY; `ConfigError` if nobody agreed to it."
+    found = wandb.setup().settings
+    file, parser = Path(found.settings_workspace or ""), configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read(file if file.is_file() else (), encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        raise TrackingError(f"{file} cannot be read. Correct or remove it.") from None
+    odd = {name for section in (parser.default_section, *parser.sections())
+           for name in parser[section]} - _HARMLESS
+    if odd:
+        raise TrackingError(f"{file} sets {', '.join(sorted(odd))}, which could lead your key "
+                            "elsewhere. Remove that, or set it in your own W&B settings.")
+    if os.environ.get("WANDB_API_KEY") and not os.environ.get("WANDB_BASE_URL"):
+        Sent("WANDB_API_KEY", found.base_url, "base_url of W&B", find_root(run.folder)).check()
+    return found.base_url
+
+# %% ../../nbs/52_tracking.ipynb #7547c876
 def track(
     run: Run,
     mode: Literal["offline", "online", "off"] = "offline",
@@ -35,8 +59,9 @@ def track(
     if mode == "off":
         return None
     wandb = need("wandb", "track")
-    quiet = dict(mode=mode,
-                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True))
+    server = {"base_url": _check_server(wandb, run)} if mode == "online" else {}
+    quiet = dict(mode=mode, settings=wandb.Settings(silent=True, console="off",
+                                                    x_disable_stats=True, **server))
     try:
         os.environ.setdefault("WANDB_SILENT", "true")
         config = redact_all(run.job["recipe"] | {"dataset": run.job["dataset"]})

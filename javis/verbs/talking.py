@@ -6,7 +6,7 @@
 __all__ = ['threads', 'memory', 'context', 'policy', 'threads_list', 'threads_search', 'threads_show', 'threads_export',
            'threads_rename', 'memory_list', 'memory_add', 'memory_edit', 'memory_pin', 'memory_approve',
            'memory_forget', 'context_show', 'route', 'undo', 'policy_show', 'policy_explain', 'policy_trust',
-           'policy_grants', 'spend']
+           'policy_trust_host', 'policy_grants', 'spend']
 
 # %% ../../nbs/89n_talking.ipynb #9d010f41
 from typing import Annotated, Literal, Optional
@@ -349,6 +349,27 @@ def policy_trust(
     """
     from javis.verbs.policy import trust_file
     trust_file(settings(), file, yes)
+
+# %% ../../nbs/89n_talking.ipynb #537c3f1a
+@policy.command("trust-host")
+def policy_trust_host(
+    variable: Annotated[Optional[str], typer.Argument(metavar="[NAME]", help="Such as OPENAI_API_KEY; without it, "
+                                                      "all are listed.")] = None,
+    url: Annotated[Optional[str], typer.Argument(metavar="[URL]", help="Where it may go; what counts is scheme, "
+                                                 "host and port.")] = None,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="In all projects, not in this one alone.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take it back.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Let a key of your environment go to a host that is not its vendor's.
+
+    \b
+    javis policy trust-host
+    javis policy trust-host OPENAI_API_KEY https://gateway.example
+    javis policy trust-host VLLM_API_KEY http://192.168.1.5:8000 --everywhere
+    """
+    from javis.verbs.policy import trust_host
+    trust_host(settings(), variable, url, everywhere=everywhere, remove=remove, as_json=as_json)
 
 # %% ../../nbs/89n_talking.ipynb #0475dc97
 @policy.command("grants")
