@@ -37,7 +37,7 @@ INTENTS = {intent.name: intent for intent in (
     Intent("talk", ()),
     Intent("files", ("read_file", "list_dir", "search_text", "find_files", "write_file", "edit_file",
                      "git_status", "git_log"), max_steps=8),
-    Intent("shell", ("run_shell", "recall_output", "start_job", "read_job", "list_jobs", "stop_job",
+    Intent("shell", ("run_shell", "start_job", "read_job", "list_jobs", "stop_job",
                      "try_shell", "keep_trial", "drop_trial", "read_file", "list_dir", "git_status",
                      "git_log", "run_python"),
            max_steps=8),
@@ -241,7 +241,7 @@ def is_sure(route: Route) -> bool:
     return route.by == "rule" and route.intent.name != "talk"
 
 # %% ../nbs/31_router.ipynb #0d096f75
-_ALWAYS = {"recall_result"}
+_ALWAYS = {"recall_result", "recall_output"}
 
 
 def tools_for(

@@ -184,12 +184,12 @@ def test_tab_completes_commands_and_options(home):
 
 # ---- policy
 
-@pytest.mark.parametrize("call", [["run_shell git status"], ["run_shell", "git", "status"], ['run_shell(command="git status")'],
-                                  ['run_shell {"command": "git status"}'],
-                                  ['{"name": "run_shell", "arguments": {"command": "git status"}}']])
+@pytest.mark.parametrize("call", [["run_shell git push"], ["run_shell", "git", "push"], ['run_shell(command="git push")'],
+                                  ['run_shell {"command": "git push"}'],
+                                  ['{"name": "run_shell", "arguments": {"command": "git push"}}']])
 def test_a_call_is_explained_however_it_is_written(javis, call):
     found = javis("policy", "explain", *call, "--json").json[0]
-    assert (found["arguments"], found["verdict"]) == ({"command": "git status"}, "ask")
+    assert (found["arguments"], found["verdict"]) == ({"command": "git push"}, "ask")
     assert javis("policy", "explain", *call, "--mode", "read", "--json").json[0]["verdict"] == "deny"
     strange = javis("policy", "explain", *call, "--strangers", "x.org")
     assert "text from x.org" in strange.out and "also ask: the default" in strange.out
