@@ -379,16 +379,16 @@ def test_when_approve_fails_the_turn_is_stopped_and_saved(session_at, store):
 # ----------------------------------------------------------------------------------------------- stop
 
 def test_stop_in_mid_stream_closes_it_and_keeps_the_text(session_at, store):
-    with ScriptedServer([stream_head(), said("Hel"), said("lo"), 30, END]) as server:
+    with ScriptedServer([stream_head(), said("Hel"), said("lo!"), 30, END]) as server:
         session = session_at(server.url)
         events = []
         for event in session.stream("Talk."):
             events.append(event)
-            if isinstance(event, TextDelta) and event.text == "lo":
+            if isinstance(event, TextDelta) and event.text.endswith("!"):
                 session.stop()
         assert server.wait_hung_up()
-    assert isinstance(events[-1], Cancelled) and events[-1].answer.text == "Hello"
-    assert rows(store, session)[-1] == ("assistant", "cancelled", "Hello")
+    assert isinstance(events[-1], Cancelled) and events[-1].answer.text == "Hello!"
+    assert rows(store, session)[-1] == ("assistant", "cancelled", "Hello!")
     assert store.message(session.head).generation.first_token_ms is not None
 
 
