@@ -130,7 +130,7 @@ def test_a_failure_is_said_below_the_cell(chat_with):
 
 
 def test_interrupting_the_cell_keeps_the_answer(chat_with):
-    with ScriptedServer([stream_head(), said("Hello"), 30, END]) as server:
+    with ScriptedServer([stream_head(), said("Hello!"), 30, END]) as server:
         chat = chat_with(url=server.url)
 
         def interrupt():
@@ -140,8 +140,8 @@ def test_interrupting_the_cell_keeps_the_answer(chat_with):
             _thread.interrupt_main()
         threading.Thread(target=interrupt, daemon=True).start()
         text = shown(chat, "Talk.")
-    assert "Hello" in text and "Stopped" in text
-    assert (chat.messages[-1].status, chat.messages[-1].content) == ("cancelled", "Hello")
+    assert "Hello!" in text and "Stopped" in text
+    assert (chat.messages[-1].status, chat.messages[-1].content) == ("cancelled", "Hello!")
     assert chat.rate(up=False).good is False
 
 
